@@ -1,0 +1,1 @@
+"""What surrounds the services: the local stack, migrations, the policy file."""

@@ -1,0 +1,1 @@
+"""What every service stands on: events, topology, messaging, settings, telemetry."""

@@ -1,0 +1,331 @@
+"""The runner: takes deliveries, calls a handler, publishes what it returns, and only then acknowledges.
+
+This is the only place that acknowledges. A handler takes events and returns events; it never sees the broker. What
+becomes of a delivery is one of a closed set of outcomes:
+
+- :class:`Done`: these events follow from it. They are published, confirmed, then the delivery is acknowledged.
+- :class:`Again`: something we depend on is away. The delivery is kept, and the handler called again after a pause.
+- :class:`Dead`: it will never work. A copy goes to the dead letters with the reason, then it is acknowledged.
+
+:class:`Consumer` calls a handler for each event, many at a time; :class:`BatchConsumer` hands over all that has
+arrived, once per tick.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar, assert_never
+
+import structlog
+
+from shared import envelope
+from shared.broker import Broker, Delivery, Message, Subscription
+from shared.clock import SYSTEM_CLOCK, Clock
+from shared.errors import BrokerError, BrokerUnavailable, ForebayError, UndecodableMessage
+from shared.events import Event
+from shared.telemetry import metrics, tracing
+from shared.topology import DEAD, Queue
+
+log = structlog.stdlib.get_logger(__name__)
+
+PAUSE_FIRST_S: Final = 0.1
+PAUSE_MAX_S: Final = 5.0
+# Tries of a handler that fails in a way it does not know itself: a bug, or something passing.
+UNEXPECTED_TRIES: Final = 3
+REASON_HEADER: Final = "forebay-reason"
+CODE_HEADER: Final = "forebay-code"
+QUEUE_HEADER: Final = "forebay-queue"
+
+T = TypeVar("T")
+Decode = Callable[[Message], T]
+Handler = Callable[[T], Awaitable[Sequence[Event]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Handled; these events follow."""
+
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Not now; something it needs is away."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Never; to the dead letters."""
+
+    code: str
+    reason: str
+
+
+Outcome = Done | Again | Dead
+BatchHandler = Callable[[Sequence[tuple[Queue, Event]]], Awaitable[Sequence[Outcome]]]
+
+
+def pause_s(attempt: int) -> float:
+    """Seconds before the next try: exponential from 0.1 s, capped at 5 s, full jitter."""
+    return random.uniform(0, min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(attempt, 10)))  # noqa: S311  # jitter
+
+
+class _Settler:
+    """Turns outcomes into publishes and acknowledgements."""
+
+    def __init__(self, broker: Broker, *, source: str, clock: Clock) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._source = source
+
+    async def settle(self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome) -> None:
+        """Publish what follows, wait for the confirms, acknowledge; what can't be settled now goes back."""
+        try:
+            match outcome:
+                case Done(events):
+                    await self._publish(events)
+                case Dead(code, reason):
+                    log.error("dead-lettered", queue=queue.name, code=code, reason=reason)
+                    await self._broker.publish([obituary(queue, delivery, outcome)])
+                case Again():
+                    await subscription.hand_back([delivery], failed=False)
+                case _:
+                    assert_never(outcome)
+        except BrokerUnavailable as error:
+            log.warning("handed back", queue=queue.name, error=str(error))
+            await subscription.hand_back([delivery], failed=False)
+            return
+        except BrokerError as error:
+            # A wrong binding or a full queue. It comes back, but not in a hot loop.
+            log.error("handed back", queue=queue.name, code=error.code, error=str(error))  # noqa: TRY400
+            await self._clock.sleep(PAUSE_MAX_S)
+            await subscription.hand_back([delivery])
+            return
+        if not isinstance(outcome, Again):
+            await subscription.ack([delivery])
+        metrics.CONSUMED.labels(queue.name, type(outcome).__name__.lower()).inc()
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        now = self._clock.now()
+        messages = [message for event in events for message in envelope.encode(event, source=self._source, now=now)]
+        if messages:
+            await self._broker.publish(messages)
+        for event in events:
+            metrics.PUBLISHED.labels(event.TYPE).inc()
+
+
+def obituary(queue: Queue, delivery: Delivery, dead: Dead) -> Message:
+    """The dead letter of a delivery: the message as it came, under the name of its queue, with the reason."""
+    reason = {CODE_HEADER: dead.code, REASON_HEADER: dead.reason[:2000], QUEUE_HEADER: queue.name}
+    return replace(
+        delivery.message,
+        exchange=DEAD.name,
+        routing_key=queue.name,
+        headers={**delivery.message.headers, **reason},
+        mandatory=True,
+    )
+
+
+class Consumer(Generic[T]):
+    """Calls a handler for each delivery of a queue, many at a time, until told to stop."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        queue: Queue,
+        handler: Handler[T],
+        *,
+        source: str,
+        decode: Decode[T],
+        concurrency: int,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._handler = handler
+        self._decode = decode
+        self._concurrency = concurrency
+        self._clock = clock
+        self._settler = _Settler(broker, source=source, clock=clock)
+        self._stopping = asyncio.Event()
+        self._subscription: Subscription | None = None
+
+    async def run(self) -> None:
+        """Consume until :meth:`stop`; a lost connection is waited for. Returns when all that was taken is settled."""
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                async with self._broker.subscribe(self._queue, prefetch=self._concurrency) as subscription:
+                    attempt = 0
+                    self._subscription = subscription
+                    await self._handle_all(subscription)
+            except* BrokerUnavailable:
+                # Handlers under way were cancelled: the broker hands their deliveries out again.
+                await self._clock.sleep(pause_s(attempt))
+                attempt += 1
+
+    async def stop(self) -> None:
+        """Take no more; :meth:`run` returns when what was taken is settled."""
+        self._stopping.set()
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def _handle_all(self, subscription: Subscription) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while deliveries := await subscription.take(self._concurrency):
+                for delivery in deliveries:
+                    tasks.create_task(self._process(subscription, delivery))
+
+    async def _process(self, subscription: Subscription, delivery: Delivery) -> None:
+        began = time.perf_counter()
+        bind_context(delivery.message)
+        with metrics.UNSETTLED.labels(self._queue.name).track_inprogress():
+            outcome = await self._decide(delivery)
+            await self._settler.settle(subscription, self._queue, delivery, outcome)
+        metrics.PROCESSING.labels(self._queue.name).observe(time.perf_counter() - began)
+
+    async def _decide(self, delivery: Delivery) -> Outcome:
+        """Call the handler until it is done or dead, or until the service stops."""
+        tries = 0
+        while True:
+            tries += 1
+            outcome = await self._attempt(delivery.message, tries)
+            if not isinstance(outcome, Again) or self._stopping.is_set():
+                return outcome
+            log.warning("will try again", queue=self._queue.name, tries=tries, error=repr(outcome.error))
+            await self._clock.sleep(pause_s(tries))
+
+    async def _attempt(self, message: Message, tries: int) -> Outcome:
+        try:
+            return Done(await self._handler(self._decode(message)))
+        except ForebayError as error:
+            return Again(error) if error.retryable else Dead(error.code, str(error))
+        except Exception as error:
+            if tries < UNEXPECTED_TRIES:
+                return Again(error)
+            log.exception("handler failed", queue=self._queue.name, tries=tries)
+            return Dead(ForebayError.code, repr(error))
+
+
+class BatchConsumer:
+    """Hands over what has arrived on some queues, once per tick, until told to stop."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        limits: Mapping[Queue, int],
+        handler: BatchHandler,
+        *,
+        source: str,
+        tick_s: float,
+        prefetch: int,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Take at most ``limits[queue]`` events of each queue per tick of ``tick_s`` seconds."""
+        self._broker = broker
+        self._limits = limits
+        self._handler = handler
+        self._tick_s = tick_s
+        self._prefetch = prefetch
+        self._clock = clock
+        self._settler = _Settler(broker, source=source, clock=clock)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until :meth:`stop`; a lost connection is waited for."""
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                async with AsyncExitStack() as stack:
+                    sources = {
+                        queue: await stack.enter_async_context(
+                            self._broker.subscribe(queue, prefetch=max(self._prefetch, limit))
+                        )
+                        for queue, limit in self._limits.items()
+                    }
+                    attempt = 0
+                    await self._tick_until_stopped(sources)
+            except BrokerUnavailable:
+                await self._clock.sleep(pause_s(attempt))
+                attempt += 1
+
+    async def stop(self) -> None:
+        """Take no more; :meth:`run` returns after the tick under way."""
+        self._stopping.set()
+
+    async def _tick_until_stopped(self, sources: Mapping[Queue, Subscription]) -> None:
+        next_tick = self._clock.monotonic()
+        while not self._stopping.is_set():
+            arrived = [
+                Arrived(queue, subscription, delivery)
+                for queue, subscription in sources.items()
+                for delivery in subscription.take_nowait(self._limits[queue])
+            ]
+            if arrived:
+                await self._handle(arrived)
+            next_tick = max(next_tick + self._tick_s, self._clock.monotonic())
+            await self._clock.sleep(next_tick - self._clock.monotonic())
+
+    async def _handle(self, arrived: Sequence["Arrived"]) -> None:
+        began = time.perf_counter()
+        outcomes = await self._decide(await self._decoded(arrived))
+        done: dict[Queue, list[Arrived]] = {}
+        for item, outcome in outcomes:
+            if isinstance(outcome, Done) and not outcome.events:
+                done.setdefault(item.queue, []).append(item)
+            else:
+                await self._settler.settle(item.subscription, item.queue, item.delivery, outcome)
+        for queue, items in done.items():
+            await items[0].subscription.ack([item.delivery for item in items])
+            metrics.CONSUMED.labels(queue.name, "done").inc(len(items))
+            metrics.PROCESSING.labels(queue.name).observe(time.perf_counter() - began)
+
+    async def _decoded(self, arrived: Sequence["Arrived"]) -> list[tuple["Arrived", Event]]:
+        decoded = []
+        for item in arrived:
+            try:
+                decoded.append((item, envelope.decode(item.delivery.message)))
+            except UndecodableMessage as error:
+                dead = Dead(error.code, str(error))
+                await self._settler.settle(item.subscription, item.queue, item.delivery, dead)
+        return decoded
+
+    async def _decide(self, batch: Sequence[tuple["Arrived", Event]]) -> Sequence[tuple["Arrived", Outcome]]:
+        """Call the handler until it has an outcome for each, or until the service stops."""
+        tries = 0
+        while batch:
+            tries += 1
+            try:
+                outcomes = await self._handler([(item.queue, event) for item, event in batch])
+                return [(item, outcome) for (item, _), outcome in zip(batch, outcomes, strict=True)]
+            except Exception as error:
+                if isinstance(error, ForebayError) and error.retryable:
+                    log.warning("the batch waits", size=len(batch), tries=tries, error=str(error))
+                else:
+                    log.exception("the batch failed and will be tried again", size=len(batch), tries=tries)
+                if self._stopping.is_set():
+                    return [(item, Again(error)) for item, _ in batch]
+            await self._clock.sleep(pause_s(tries))
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A delivery in a batch, and where it came from."""
+
+    queue: Queue
+    subscription: Subscription
+    delivery: Delivery
+
+
+def bind_context(message: Message) -> None:
+    """Bind the request and the trace of a message to the logs of the current task."""
+    structlog.contextvars.bind_contextvars(
+        request_id=envelope.attribute(message, "subject"),
+        trace_id=tracing.resume(message.headers.get(tracing.HEADER)),
+    )

@@ -1,0 +1,113 @@
+"""PostgreSQL: a pool, named statements, migrations.
+
+``python -m shared.database`` applies the migrations and exits; it is what the migration Job runs.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from shared import settings
+from shared.errors import ForebayError, StartupError
+
+MIGRATIONS: Final = Path(__file__).parent.parent / "infra" / "migrations"
+CONNECT_TIMEOUT_S: Final = 5.0
+STATEMENT_TIMEOUT_S: Final = 30.0
+# What asyncpg raises when the server is away, shuts down, restarts or is out of connections.
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+)
+# For searches by vector: look at 64 candidates, and go on while the filter leaves too few (pgvector 0.8).
+SEARCH_SETTINGS: Final = {
+    "hnsw.ef_search": "64",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.max_scan_tuples": "500",
+}
+
+if TYPE_CHECKING:  # generic in the type stubs only
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+
+class DatabaseUnavailable(ForebayError):
+    """PostgreSQL is away; what was to be written is kept."""
+
+    code = "database_unavailable"
+    retryable = True
+
+
+def statements(path: Path) -> Mapping[str, str]:
+    """The statements of a .sql file by name: each begins with a line ``-- name: what it does``."""
+    parts = re.split(r"^-- (\w+): .*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return MappingProxyType({name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)})
+
+
+@asynccontextmanager
+async def pool(
+    dsn: str,
+    *,
+    size: int,
+    init: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator["Pool"]:
+    """A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
+
+    ``init`` runs on each new connection (pgvector's ``register_vector``, say); ``settings`` are PostgreSQL's own.
+    """
+    created = asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        init=init,
+        server_settings={"application_name": "forebay", **(settings or {})},
+    )
+    async with created:
+        yield created
+
+
+async def migrate(dsn: str) -> None:
+    """Apply all migrations that are missing; safe to run from several places at once.
+
+    Raises:
+        StartupError: PostgreSQL cannot be reached, or lacks pgvector 0.8 or newer.
+    """
+    from pogo_core.util import migrate as pogo  # only the migration Job and the local stack need it
+
+    logging.getLogger("pogo_core").setLevel(logging.WARNING)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    except AWAY as error:
+        raise StartupError(f"cannot reach PostgreSQL: {error}; see FOREBAY_POSTGRES_DSN") from None
+    try:
+        await connection.execute("SELECT pg_advisory_lock(hashtext('forebay migrations'))")
+        available = await connection.fetchval(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+        )
+        if available is None or tuple(int(part) for part in available.split(".")[:2]) < (0, 8):
+            raise StartupError(f"PostgreSQL needs the extension pgvector 0.8 or newer; found: {available or 'none'}")
+        await pogo.apply(connection, MIGRATIONS, schema_name="public")
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(migrate(settings.load().postgres_dsn))
+    except StartupError as failure:
+        sys.exit(f"forebay migrations: {failure}")

@@ -1,0 +1,114 @@
+"""Every error Forebay raises on purpose.
+
+::
+
+    ForebayError
+    ├── StartupError                 the process cannot start; the message says what to change
+    │   ├── InvalidSettings          an environment variable is wrong
+    │   ├── InvalidPolicy            a key of the policy file is wrong
+    │   └── TopologyConflict         the broker holds a queue or exchange with other arguments
+    ├── InvalidRequest               the door says no: what was wrong, where, what would be right
+    │   ├── RequestTooLarge          413
+    │   └── IdempotencyConflict      422: the key was used with another body
+    ├── UndecodableMessage           a message on a work queue is no event of ours
+    ├── BrokerError
+    │   ├── BrokerUnavailable        retryable: no connection, or no confirm in time
+    │   ├── PublishRefused           retryable: a queue is full
+    │   └── Unroutable               a mandatory message that no queue takes
+    └── ProviderError                the call to a model failed (see services/inference/errors.py)
+
+Whether trying again can help is a property of the class (``retryable``); ``code`` is the stable name that ends up in
+events, problem documents and metrics.
+"""
+
+from typing import ClassVar
+
+
+class ForebayError(Exception):
+    """Base of all errors raised on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+
+class StartupError(ForebayError):
+    """The process cannot start; the message says what to change."""
+
+    code = "startup_error"
+
+
+class InvalidSettings(StartupError):
+    """An environment variable is wrong."""
+
+    code = "invalid_settings"
+
+
+class InvalidPolicy(StartupError):
+    """A key of the policy file is wrong."""
+
+    code = "invalid_policy"
+
+
+class TopologyConflict(StartupError):
+    """The broker holds a queue or exchange of that name with other arguments."""
+
+    code = "topology_conflict"
+
+
+class InvalidRequest(ForebayError):
+    """A submission that can't be taken.
+
+    Attributes:
+        pointer: JSON pointer to the offending part of the body, or the name of a header; ``""`` is the whole body.
+    """
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, pointer: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.pointer = pointer
+
+
+class RequestTooLarge(InvalidRequest):
+    """The body has more bytes than ``max_body_bytes``."""
+
+    code = "request_too_large"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The idempotency key was used before, with another body."""
+
+    code = "idempotency_conflict"
+
+
+class UndecodableMessage(ForebayError):
+    """A message on a work queue is no event of ours."""
+
+    code = "undecodable_message"
+
+
+class BrokerError(ForebayError):
+    """Something between us and RabbitMQ."""
+
+    code = "broker_error"
+
+
+class BrokerUnavailable(BrokerError):
+    """No connection, or no confirm in time; the message may or may not have arrived."""
+
+    code = "broker_unavailable"
+    retryable = True
+
+
+class PublishRefused(BrokerError):
+    """The broker refused a message: a queue it would go into is full."""
+
+    code = "publish_refused"
+    retryable = True
+
+
+class Unroutable(BrokerError):
+    """The broker returned a mandatory message: no queue is bound for its routing key."""
+
+    code = "unroutable"

@@ -1,0 +1,376 @@
+"""RabbitMQ through aio-pika, behind the :class:`shared.broker.Broker` interface.
+
+One plain (not "robust") connection at a time, replaced with jittered backoff when it is lost. Nothing is replayed
+behind the caller's back: a publish during an outage fails at once or by its deadline, a subscription ends with
+``BrokerUnavailable``, and what was unacknowledged comes again, because the broker says so. The robust classes would
+restore consumers silently and leave the acks of the old channel to fail.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import aio_pika
+import stamina
+import structlog
+from aio_pika import abc
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError, PublishError
+
+from shared.broker import Delivery, Message
+from shared.errors import BrokerUnavailable, PublishRefused, TopologyConflict, Unroutable
+from shared.telemetry import metrics
+from shared.topology import DEAD, Queue, Topology
+
+log = structlog.stdlib.get_logger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 10.0
+RECONNECT_MAX_S: Final = 5.0
+HEARTBEAT_S: Final = 15
+# What aio-pika raises when a connection or channel is gone, or goes while it is being used.
+LOST: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
+
+
+class RabbitBroker:
+    """A connection to RabbitMQ that comes back by itself."""
+
+    def __init__(self, url: str, *, name: str, publish_timeout_s: float = 10.0, delivery_limit: int = 20) -> None:
+        self._url = url
+        self._name = name
+        self._publish_timeout_s = publish_timeout_s
+        self._delivery_limit = delivery_limit
+        self._session: _Session | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep_connected(), name="broker connection")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._keeper is not None
+        self._keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeper
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection right now."""
+        return self._session is not None
+
+    async def wait_connected(self) -> None:
+        """Return once there is a connection."""
+        await self._up.wait()
+
+    async def _keep_connected(self) -> None:
+        while True:
+            session = await self._connect()
+            self._session = session
+            self._up.set()
+            metrics.CONNECTED.set(1)
+            try:
+                await session.lost.wait()
+                log.warning("lost the connection to RabbitMQ", broker=_without_password(self._url))
+            finally:
+                self._session = None
+                self._up.clear()
+                metrics.CONNECTED.set(0)
+                await session.close()
+
+    async def _connect(self) -> "_Session":
+        attempts = stamina.retry_context(
+            on=(*LOST, TimeoutError), attempts=None, timeout=None, wait_max=RECONNECT_MAX_S, wait_jitter=1.0
+        )
+        async for attempt in attempts:
+            with attempt:
+                return await _Session.open(self._url, self._name)
+        raise AssertionError("unreachable: there is no limit to the attempts")
+
+    def _now(self) -> "_Session":
+        if self._session is None:
+            raise BrokerUnavailable(f"no connection to RabbitMQ at {_without_password(self._url)}")
+        return self._session
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare all of it; see :class:`shared.broker.Broker`."""
+        session = self._now()
+        try:
+            async with session.channel() as channel:
+                for exchange in topology.exchanges:
+                    await channel.declare_exchange(exchange.name, "topic", durable=True)
+                for queue in topology.queues:
+                    await self._declare_queue(channel, queue)
+        except ChannelPreconditionFailed as error:
+            raise TopologyConflict(
+                f"{error}. The broker keeps what was declared first: delete the old one when it is empty "
+                "(rabbitmqctl delete_queue NAME), or use another virtual host."
+            ) from None
+        except LOST as error:
+            raise BrokerUnavailable(f"declaring the topology: {error}") from error
+
+    async def _declare_queue(self, channel: abc.AbstractChannel, queue: Queue) -> abc.AbstractQueue:
+        declared = await channel.declare_queue(
+            None if queue.exclusive else queue.name,
+            durable=not queue.exclusive,
+            exclusive=queue.exclusive,
+            auto_delete=queue.exclusive,
+            arguments=arguments(queue, self._delivery_limit),
+        )
+        for binding in queue.bindings:
+            await declared.bind(binding.exchange.name, binding.pattern)
+        return declared
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Publish all, pipelined; see :class:`shared.broker.Broker`."""
+        session = self._now()
+        try:
+            async with asyncio.timeout(self._publish_timeout_s):
+                results = await asyncio.gather(
+                    *(session.publish(message) for message in messages), return_exceptions=True
+                )
+        except TimeoutError:
+            raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s") from None
+        for message, result in zip(messages, results, strict=True):
+            if isinstance(result, BaseException) and message.mandatory:
+                raise _publish_error(message, result) from result
+
+    @asynccontextmanager
+    async def subscribe(self, queue: Queue, *, prefetch: int) -> AsyncIterator["RabbitSubscription"]:
+        """Consume a queue on a channel of its own; see :class:`shared.broker.Broker`."""
+        session = self._now()
+        try:
+            async with session.channel() as channel:
+                await channel.set_qos(prefetch_count=prefetch)
+                if queue.exclusive:
+                    source = await self._declare_queue(channel, queue)
+                else:
+                    source = await channel.get_queue(queue.name, ensure=False)
+                subscription = RabbitSubscription(channel, source, session.lost)
+                await subscription.start()
+                yield subscription
+        except LOST as error:
+            raise BrokerUnavailable(f"consuming {queue.name or 'an own queue'}: {error}") from error
+
+
+def arguments(queue: Queue, delivery_limit: int) -> dict[str, str | int] | None:
+    """The x-arguments a queue is declared with."""
+    if queue.exclusive:
+        return None
+    if queue.dead_letters:
+        return {"x-queue-type": "quorum"}
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": delivery_limit,
+        "x-dead-letter-exchange": DEAD.name,
+        "x-dead-letter-routing-key": queue.name,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+class _Session:
+    """One connection and its two publishing channels, for as long as it lasts."""
+
+    def __init__(self, connection: abc.AbstractConnection) -> None:
+        self._connection = connection
+        self._exchanges: dict[tuple[str, bool], abc.AbstractExchange] = {}
+        self._publisher: abc.AbstractChannel
+        self._replies: abc.AbstractChannel
+        self.lost = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: str, name: str) -> Self:
+        connection = await aio_pika.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            heartbeat=HEARTBEAT_S,
+            client_properties={"connection_name": name},
+        )
+        session = cls(connection)
+        connection.close_callbacks.add(session._on_close)
+        session._publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        # A reply queue that is gone must not disturb the flow: nothing is returned on this channel.
+        session._replies = await connection.channel(publisher_confirms=True)
+        for channel in (session._publisher, session._replies):
+            channel.close_callbacks.add(session._on_close)
+        return session
+
+    def _on_close(self, *_: object) -> None:
+        self.lost.set()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[abc.AbstractChannel]:
+        """A channel of one's own; closing it hands back what is unacknowledged on it."""
+        channel = await self._connection.channel(publisher_confirms=False)
+        try:
+            yield channel
+        finally:
+            with suppress(*LOST):
+                await channel.close()
+
+    async def publish(self, message: Message) -> None:
+        exchange = await self._exchange(message)
+        await exchange.publish(_to_wire(message), message.routing_key, mandatory=message.mandatory)
+
+    async def _exchange(self, message: Message) -> abc.AbstractExchange:
+        key = (message.exchange, message.mandatory)
+        if key not in self._exchanges:
+            channel = self._publisher if message.mandatory else self._replies
+            default = channel.default_exchange
+            self._exchanges[key] = (
+                await channel.get_exchange(message.exchange, ensure=False) if message.exchange else default
+            )
+        return self._exchanges[key]
+
+    async def close(self) -> None:
+        with suppress(*LOST, TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._connection.close()
+
+
+class RabbitSubscription:
+    """Deliveries of one queue, on one channel."""
+
+    def __init__(self, channel: abc.AbstractChannel, queue: abc.AbstractQueue, lost: asyncio.Event) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._connection_lost = lost
+        self._tag: str | None = None
+        self._waiting: deque[Delivery] = deque()
+        self._unacked: dict[int, None] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._gone = False
+
+    async def start(self) -> None:
+        """Begin to consume."""
+        underlay = await self._channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(self._on_lost)
+        self._channel.close_callbacks.add(self._on_lost)
+        self._underlay = underlay
+        self._tag = await self._queue.consume(self._on_message)
+
+    def _on_lost(self, *_: object) -> None:
+        self._gone = True
+        self._changed.set()
+
+    async def _on_message(self, message: abc.AbstractIncomingMessage) -> None:
+        delivery = _from_wire(message)
+        self._waiting.append(delivery)
+        self._unacked[delivery.tag] = None
+        self._changed.set()
+
+    async def take(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one delivery; empty once closed."""
+        while True:
+            taken = self.take_nowait(limit)
+            if taken or self._closed:
+                return taken
+            self._changed.clear()
+            await self._changed.wait()
+
+    def take_nowait(self, limit: int) -> Sequence[Delivery]:
+        """What is here already."""
+        if self._gone or self._connection_lost.is_set():
+            raise BrokerUnavailable(f"the channel that consumes {self._queue.name} is gone")
+        return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge; in one frame where these are all that is outstanding up to the newest of them."""
+        tags = sorted(delivery.tag for delivery in deliveries)
+        if not tags or self._gone:
+            return
+        older = sum(1 for tag in self._unacked if tag <= tags[-1])
+        with suppress(*LOST):
+            if older == len(tags) and len(tags) > 1:
+                await self._underlay.basic_ack(tags[-1], multiple=True)
+            else:
+                for tag in tags:
+                    await self._underlay.basic_ack(tag)
+        self._forget(tags)
+
+    async def hand_back(self, deliveries: Sequence[Delivery], *, failed: bool = True) -> None:
+        """Return to the queue: by reject, which counts everywhere, or by nack, which RabbitMQ 4.3 does not count."""
+        with suppress(*LOST):
+            for delivery in () if self._gone else deliveries:
+                if failed:
+                    await self._underlay.basic_reject(delivery.tag, requeue=True)
+                else:
+                    await self._underlay.basic_nack(delivery.tag, requeue=True)
+        self._forget(delivery.tag for delivery in deliveries)
+
+    def _forget(self, tags: Iterable[int]) -> None:
+        for tag in tags:
+            self._unacked.pop(tag, None)
+
+    async def close(self) -> None:
+        """Cancel the consumer and hand back what nobody took."""
+        self._closed = True
+        with suppress(*LOST):
+            if self._tag is not None and not self._gone:
+                await self._queue.cancel(self._tag)
+        await self.hand_back(list(self._waiting), failed=False)
+        self._waiting.clear()
+        self._changed.set()
+
+
+def _publish_error(message: Message, error: BaseException) -> Exception:
+    what = f"{message.routing_key!r} on {message.exchange!r}"
+    match error:
+        case PublishError():
+            return Unroutable(f"no queue takes {what}")
+        case DeliveryError():
+            return PublishRefused(f"a queue that takes {what} is full")
+        case _:
+            return BrokerUnavailable(f"publishing {what}: {error!r}")
+
+
+def _to_wire(message: Message) -> aio_pika.Message:
+    return aio_pika.Message(
+        message.body,
+        headers=dict(message.headers),  # type: ignore[arg-type]  # ours are strings and numbers only
+        content_type=message.content_type,
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        app_id=message.app_id,
+        timestamp=message.timestamp,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+
+
+def _from_wire(message: abc.AbstractIncomingMessage) -> Delivery:
+    headers: Mapping[str, object] = message.headers
+    count = headers.get("x-delivery-count")
+    return Delivery(
+        Message(
+            exchange=message.exchange or "",
+            routing_key=message.routing_key or "",
+            body=message.body,
+            headers=headers,
+            content_type=message.content_type,
+            message_id=message.message_id,
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            app_id=message.app_id,
+            timestamp=_timestamp(message),
+        ),
+        tag=message.delivery_tag or 0,
+        attempts=count if isinstance(count, int) else 0,
+    )
+
+
+def _timestamp(message: abc.AbstractIncomingMessage) -> datetime | None:
+    stamp = message.timestamp
+    return stamp.astimezone(UTC) if isinstance(stamp, datetime) else None
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 5672}{parts.path}"
