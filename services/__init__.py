@@ -1,0 +1,1 @@
+"""The services, top to bottom: the path of a request."""

@@ -1,0 +1,1 @@
+"""The cache: answers from earlier answers, by meaning."""

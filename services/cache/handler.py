@@ -1,0 +1,183 @@
+"""One request at the cache: the exact answer, the answer of one in flight, a near answer, or a miss."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from services.cache.batching import Batcher
+from services.cache.embedder import Embedder, Vectors
+from services.cache.inflight import InFlight, Leader
+from services.cache.lookup import Entry, Lookup
+from services.cache.scope import cache_key
+from services.cache.verification import differs
+from shared.clock import Clock
+from shared.database import DatabaseUnavailable
+from shared.events import (
+    CacheHit,
+    CacheKey,
+    Event,
+    Freshness,
+    Request,
+    RequestAccepted,
+    RequestMissed,
+    ResponseCompleted,
+    encode_vector,
+)
+from shared.policy import CachePolicy
+from shared.telemetry import metrics
+
+log = structlog.stdlib.get_logger(__name__)
+SAME: Final = 1.0
+
+
+class CacheHandler:
+    """Answers from the cache what can be answered from it."""
+
+    def __init__(
+        self, policy: CachePolicy, embedder: Embedder, lookup: Lookup, in_flight: InFlight, clock: Clock
+    ) -> None:
+        self._policy = policy
+        self._embedder = embedder
+        self._embed: Batcher[str, Vectors] = Batcher(embedder.embed)
+        self._lookup = lookup
+        self._in_flight = in_flight
+        self._clock = clock
+        self._waiting = 0
+
+    async def accepted(self, event: RequestAccepted) -> Sequence[Event]:
+        """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``."""
+        request = event.request
+        if not self._policy.enabled:
+            return (RequestMissed(request=request),)
+        key = cache_key(request, embedder=self._embedder.version)
+        if entry := await self._exact(key):
+            return (self._hit(request, key, entry),)
+        patience_ends = self._clock.monotonic() + self._policy.leader_patience_s
+        while True:
+            leader, leads = self._in_flight.lead_or_follow(request.id, key)
+            if leads and leader.announced:
+                return ()  # delivered again: its miss is on its way already
+            if leads:
+                return await self._lead(request, leader)
+            if answer := await self._follow(leader, patience_ends):
+                return (self._shared(request, key, answer, SAME),)
+            if self._clock.monotonic() >= patience_ends or self._full():
+                return (self._missed(request, key, await self._vector(key)),)
+
+    async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
+        try:
+            vector = await self._vector(own.key)
+            if vector is not None and (found := await self._near(request, own, vector)):
+                self._in_flight.answered(own, found)
+                return (found,)
+        except BaseException:
+            self._in_flight.release(own)
+            raise
+        return (self._missed(request, own.key, vector),)
+
+    async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
+        if entry := await self._nearest(own.key, vector):
+            return self._hit(request, own.key, entry)
+        if near := self._in_flight.near(own, vector):
+            leader, similarity = near
+            patience_ends = self._clock.monotonic() + self._policy.leader_patience_s
+            if answer := await self._follow(leader, patience_ends):
+                return self._shared(request, own.key, answer, similarity)
+            own.borrows = False
+        return None
+
+    async def _follow(self, leader: Leader, patience_ends: float) -> ResponseCompleted | None:
+        if self._full():
+            return None
+        self._waiting += 1
+        try:
+            with metrics.WAITING.track_inprogress():
+                return await leader.wait(max(0.0, patience_ends - self._clock.monotonic()))
+        finally:
+            self._waiting -= 1
+
+    def _full(self) -> bool:
+        return self._waiting >= self._policy.max_waiting
+
+    async def _exact(self, key: CacheKey) -> Entry | None:
+        try:
+            return await self._lookup.exact(key, self._clock.now())
+        except DatabaseUnavailable as error:
+            return _none_for(error)
+
+    async def _nearest(self, key: CacheKey, vector: Vectors) -> Entry | None:
+        try:
+            candidates = await self._lookup.nearest(key, vector, self._clock.now())
+        except DatabaseUnavailable as error:
+            return _none_for(error)
+        for entry in candidates:
+            if entry.similarity < self._policy.threshold:
+                break
+            reason = differs(key.prompt, entry.prompt)
+            if reason is None:
+                return entry
+            metrics.VETOES.labels(reason).inc()
+        return None
+
+    async def _vector(self, key: CacheKey) -> Vectors | None:
+        """The embedding of the prompt; None where it is too long to be matched by meaning."""
+        if len(key.prompt) > self._policy.max_prompt_chars:
+            return None
+        with metrics.LOOKUP_SECONDS.time():
+            return await self._embed(key.prompt)
+
+    def _hit(self, request: Request, key: CacheKey, entry: Entry) -> ResponseCompleted:
+        metrics.LOOKUPS.labels(entry.match).inc()
+        hit = CacheHit.model_validate(entry, from_attributes=True)
+        ttl_s = int((entry.expires_at - entry.stored_at).total_seconds())
+        return ResponseCompleted(
+            request_id=request.id,
+            tenant=request.tenant,
+            source="cache",
+            output_text=entry.answer,
+            model=entry.model,
+            tier=entry.tier,
+            freshness=Freshness(category=entry.category, ttl_s=ttl_s, reason="of the cached answer"),
+            saved_usd=entry.cost_usd,
+            hit=hit,
+            similarity=entry.similarity,
+            accepted_at=request.accepted_at,
+            completed_at=self._clock.now(),
+            key=key,
+            reply=request.reply,
+            metadata=request.metadata,
+        )
+
+    def _shared(
+        self, request: Request, key: CacheKey, answer: ResponseCompleted, similarity: float
+    ) -> ResponseCompleted:
+        metrics.LOOKUPS.labels("coalesced").inc()
+        return ResponseCompleted(
+            request_id=request.id,
+            tenant=request.tenant,
+            source="coalesced",
+            output_text=answer.output_text,
+            model=answer.model,
+            tier=answer.tier,
+            freshness=answer.freshness,
+            saved_usd=answer.cost_usd or answer.saved_usd,
+            leader_id=answer.request_id,
+            similarity=similarity,
+            accepted_at=request.accepted_at,
+            completed_at=self._clock.now(),
+            key=key,
+            reply=request.reply,
+            metadata=request.metadata,
+        )
+
+    def _missed(self, request: Request, key: CacheKey, vector: Vectors | None) -> RequestMissed:
+        metrics.LOOKUPS.labels("miss").inc()
+        embedding = None if vector is None else encode_vector(vector.tolist())
+        return RequestMissed(request=request, key=key.model_copy(update={"embedding": embedding}))
+
+
+def _none_for(error: DatabaseUnavailable) -> None:
+    """A cache that cannot be read is an empty one: requests go on, at a price."""
+    metrics.LOOKUPS.labels("unavailable").inc()
+    log.warning("the cache cannot be read", error=str(error))

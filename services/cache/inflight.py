@@ -1,0 +1,137 @@
+"""Requests in flight, over all replicas: near-equal prompts wait for one answer.
+
+Each replica follows ``request.missed`` and the terminal events, and keeps what is under way in memory. The first of
+several near-equal requests leads; the others wait, unacknowledged in the broker, so that a killed replica loses none of
+them. A leader that fails frees its followers, and the first of them to wake leads in its place. Two replicas that get
+the first two of them at the same instant may both lead: that costs one call, never an answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+
+from services.cache.embedder import Vectors
+from services.cache.verification import differs
+from shared.clock import Clock
+from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, ResponseFailed, decode_vector
+
+# Seconds a finished answer is kept: longer than it takes to become a cache entry in a calm system.
+ANSWERED_KEPT_S: Final = 10.0
+
+
+@dataclass(eq=False)
+class Leader:
+    """A request whose answer others may share.
+
+    Attributes:
+        announced: whether the broker has its ``request.missed``, so that a redelivery of it has nothing left to do.
+        borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
+        expires: seconds on the monotonic clock after which it is forgotten.
+    """
+
+    request_id: UUID
+    key: CacheKey
+    expires: float
+    vector: Vectors | None = None
+    announced: bool = False
+    borrows: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: ResponseCompleted | None = None
+
+    async def wait(self, seconds: float) -> ResponseCompleted | None:
+        """The answer; None when it failed or took longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.done.wait()
+        except TimeoutError:
+            return None
+        return self.answer
+
+
+class InFlight:
+    """What is under way, as this replica knows it."""
+
+    def __init__(self, clock: Clock, *, threshold: float, patience_s: float) -> None:
+        self._clock = clock
+        self._threshold = threshold
+        self._patience_s = patience_s
+        self._leaders: dict[UUID, Leader] = {}  # by exact key, oldest first
+
+    async def heard(self, event: Event) -> Sequence[Event]:
+        """Take note of what any replica announced."""
+        self._forget_old()
+        match event:
+            case RequestMissed(request=request, key=CacheKey() as key):
+                leader = self._leaders.setdefault(key.exact, self._new(request.id, key))
+                leader.announced = leader.announced or leader.request_id == request.id
+                if leader.vector is None and key.embedding is not None:
+                    leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
+            case ResponseCompleted(key=CacheKey() as key):
+                if leader := self._led_by(event.request_id, key.exact):
+                    self._finish(leader, event)
+            case ResponseFailed(exact=UUID() as exact):
+                if leader := self._led_by(event.request_id, exact):
+                    self.release(leader)
+            case _:
+                pass
+        return ()
+
+    def _led_by(self, request_id: UUID, exact: UUID) -> Leader | None:
+        leader = self._leaders.get(exact)
+        return leader if leader is not None and leader.request_id == request_id else None
+
+    def lead_or_follow(self, request_id: UUID, key: CacheKey) -> tuple[Leader, bool]:
+        """The leader for this very prompt, and whether it is this request itself."""
+        self._forget_old()
+        leader = self._leaders.setdefault(key.exact, self._new(request_id, key))
+        return leader, leader.request_id == request_id
+
+    def near(self, own: Leader, vector: Vectors) -> tuple[Leader, float] | None:
+        """Another leader in the same scope whose prompt is near enough and verified, with its similarity."""
+        own.vector = vector
+        others = [
+            leader
+            for leader in self._leaders.values()
+            if leader.vector is not None
+            and leader.key.scope == own.key.scope
+            and not leader.borrows
+            # The lesser id leads, so that two cannot wait for each other.
+            and leader.request_id < own.request_id
+        ]
+        if not others:
+            return None
+        similarities = np.stack([leader.vector for leader in others if leader.vector is not None]) @ vector
+        best = int(similarities.argmax())
+        similarity = float(similarities[best])
+        if similarity < self._threshold or differs(own.key.prompt, others[best].key.prompt):
+            return None
+        own.borrows = True
+        return others[best], similarity
+
+    def answered(self, own: Leader, answer: ResponseCompleted) -> None:
+        """A request that led turned out to have an earlier answer; those who asked the very same share it."""
+        own.answer = answer
+        self.release(own)
+
+    def release(self, leader: Leader) -> None:
+        """A leader that leads no more; its followers look for another."""
+        leader.done.set()
+        if self._leaders.get(leader.key.exact) is leader:
+            del self._leaders[leader.key.exact]
+
+    def _finish(self, leader: Leader, answer: ResponseCompleted) -> None:
+        leader.answer = leader.answer or answer
+        leader.expires = self._clock.monotonic() + ANSWERED_KEPT_S
+        leader.done.set()
+
+    def _new(self, request_id: UUID, key: CacheKey) -> Leader:
+        return Leader(request_id, key, expires=self._clock.monotonic() + self._patience_s)
+
+    def _forget_old(self) -> None:
+        now = self._clock.monotonic()
+        for leader in [leader for leader in self._leaders.values() if leader.expires < now]:
+            self.release(leader)

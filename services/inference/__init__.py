@@ -1,0 +1,1 @@
+"""Inference: the only service that talks to providers."""

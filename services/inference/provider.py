@@ -1,0 +1,186 @@
+"""Calls to models through litellm: the only file that imports it.
+
+litellm takes seconds to import and, unless told otherwise, fetches its price table from the network when it is; so it
+is imported when the service starts, with ``LITELLM_LOCAL_MODEL_COST_MAP`` set.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from services.inference.errors import (
+    ContentFiltered,
+    ContextWindowExceeded,
+    ProviderAuth,
+    ProviderError,
+    ProviderFault,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnreachable,
+    RateLimited,
+)
+from shared.events import Request, Usage
+from shared.policy import LOCAL, Policy, Price, Tier
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+import litellm  # noqa: E402
+from litellm import exceptions as theirs  # noqa: E402
+
+log = structlog.stdlib.get_logger(__name__)
+
+litellm.suppress_debug_info = True
+litellm.telemetry = False
+# It logs each call, through a handler of its own.
+logging.getLogger("LiteLLM").handlers.clear()
+logging.getLogger("LiteLLM").setLevel(logging.WARNING)
+
+# Most specific first: several of litellm's classes are subclasses of others in the list.
+MAPPED: Final[tuple[tuple[type[Exception], type[ProviderError]], ...]] = (
+    (theirs.ContextWindowExceededError, ContextWindowExceeded),
+    (theirs.ContentPolicyViolationError, ContentFiltered),
+    (theirs.RateLimitError, RateLimited),
+    (theirs.Timeout, ProviderTimeout),
+    (theirs.AuthenticationError, ProviderAuth),
+    (theirs.PermissionDeniedError, ProviderAuth),
+    (theirs.APIConnectionError, ProviderUnreachable),
+    (theirs.InternalServerError, ProviderFault),
+    (theirs.ServiceUnavailableError, ProviderFault),
+    (theirs.BadGatewayError, ProviderFault),
+    (theirs.APIResponseValidationError, ProviderFault),
+    (theirs.NotFoundError, ProviderRefused),
+    (theirs.UnprocessableEntityError, ProviderRefused),
+    (theirs.BadRequestError, ProviderRefused),
+)
+_STATUS: Final[Mapping[int, type[ProviderError]]] = {
+    401: ProviderAuth,
+    402: ProviderAuth,
+    403: ProviderAuth,
+    408: ProviderTimeout,
+    429: RateLimited,
+}
+SERVER_ERRORS: Final = 500
+CLIENT_ERRORS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model said, and what it cost in US dollars at list price."""
+
+    text: str
+    usage: Usage
+    finish_reason: str | None
+    cost_usd: float
+
+
+class Provider:
+    """Calls the models of a policy."""
+
+    def __init__(self, policy: Policy, *, local_model_url: str) -> None:
+        self._prices = policy.prices
+        self._local_model_url = local_model_url
+        for name, tier in policy.tiers.items():
+            if self._price(tier, Usage(input_tokens=1, output_tokens=1)) is None:
+                log.warning("no list price is known: costs will read 0", tier=name, model=tier.priced_model)
+
+    async def complete(self, request: Request, tier: Tier, *, timeout_s: float) -> Completion:
+        """One call.
+
+        Raises:
+            ProviderError: whatever went wrong, as one of its classes.
+        """
+        tokens = min(request.max_output_tokens or tier.max_output_tokens, tier.max_output_tokens)
+        try:
+            response = await litellm.acompletion(
+                messages=_messages(request),
+                max_tokens=tokens,
+                temperature=request.temperature,
+                timeout=timeout_s,
+                num_retries=0,
+                max_retries=0,
+                **self._target(tier),
+            )
+        except Exception as error:
+            raise translated(error) from error
+        return self._completion(response, tier)
+
+    def _target(self, tier: Tier) -> dict[str, str]:
+        if not tier.local:
+            return {"model": tier.model}
+        name = tier.model.removeprefix(LOCAL)
+        return {"model": f"openai/{name}", "api_base": self._local_model_url, "api_key": "not needed"}
+
+    def _completion(self, response: Any, tier: Tier) -> Completion:
+        try:
+            choice = response.choices[0]
+            text = choice.message.content
+            usage = Usage(
+                input_tokens=response.usage.prompt_tokens,
+                output_tokens=response.usage.completion_tokens,
+            )
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ProviderFault(f"the answer makes no sense: {error}") from error
+        if choice.finish_reason == "content_filter":
+            raise ContentFiltered("the provider's filter stopped the answer")
+        if not isinstance(text, str) or not text.strip():
+            if choice.finish_reason == "length":  # a model that reasons can use up its tokens before it answers
+                raise ProviderRefused("max_output_tokens were used up before the answer began")
+            raise ProviderFault("the answer is empty")
+        return Completion(
+            text=_storable(text),
+            usage=usage,
+            finish_reason=choice.finish_reason,
+            cost_usd=self._price(tier, usage) or 0.0,
+        )
+
+    def _price(self, tier: Tier, usage: Usage) -> float | None:
+        """US dollars for some tokens: the policy's price, else litellm's, else unknown."""
+        price: Price | None = self._prices.get(tier.priced_model)
+        if price is not None:
+            return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
+        try:
+            costs = litellm.cost_per_token(
+                model=tier.priced_model, prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens
+            )
+        except Exception:  # litellm raises a bare Exception for a model it does not know
+            return None
+        return float(sum(costs))
+
+
+def translated(error: Exception) -> ProviderError:
+    """A litellm exception as one of ours."""
+    kind = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and (kind is None or status in _STATUS):
+        kind = _STATUS.get(status, kind) or _by_status(status)
+    message = _storable(str(error).removeprefix("litellm.")[:500])
+    return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error))
+
+
+def _by_status(status: int) -> type[ProviderError]:
+    return ProviderRefused if CLIENT_ERRORS <= status < SERVER_ERRORS else ProviderFault
+
+
+def retry_after_s(error: Exception) -> float | None:
+    """Seconds the provider asked us to wait: ``retry-after-ms``, or ``Retry-After`` in seconds."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers.get(name)) / scale)
+        except (TypeError, ValueError, AttributeError):
+            continue
+    return None
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    instructions = [{"role": "system", "content": request.instructions}] if request.instructions else []
+    turns = [{"role": turn.role, "content": turn.content} for turn in request.earlier]
+    return [*instructions, *turns, {"role": "user", "content": request.prompt}]
+
+
+def _storable(text: str) -> str:
+    """Text that PostgreSQL and JSON take: NUL and lone surrogates become U+FFFD."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

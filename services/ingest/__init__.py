@@ -1,0 +1,1 @@
+"""The gate: two doors, HTTP and AMQP, one intake."""

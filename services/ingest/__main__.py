@@ -1,0 +1,25 @@
+"""Wiring of ingest."""
+
+from importlib.metadata import version
+
+from services.ingest.amqp_door import AmqpDoor
+from services.ingest.http_door import HttpDoor, application
+from services.ingest.identity import Identities
+from services.ingest.intake import Intake
+from services.ingest.results import Results
+from shared import database, service, topology
+
+
+async def wire(it: service.Service) -> None:
+    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=it.settings.pool_size))
+    results = Results(pool, keep=it.settings.recent_results)
+    identities = Identities(it.settings.id_secret.get_secret_value())
+    intake = Intake(it.policy, it.clock, max_body_bytes=it.settings.max_body_bytes)
+    it.consume(topology.TERMINAL_EVENTS, results.heard)
+    it.consume(topology.SUBMITTED, AmqpDoor(intake, identities, results, it.clock).submitted, decode=service.undecoded)
+    door = HttpDoor(intake, identities, results, it.broker, it.clock, max_wait_s=it.settings.max_wait_s)
+    it.app = application(door, version("forebay"))
+
+
+if __name__ == "__main__":
+    service.run("ingest", wire)

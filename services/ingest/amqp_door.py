@@ -1,0 +1,111 @@
+"""The AMQP door: ``request.submitted[.<priority>[.<tenant>]]``, as bare JSON or as a CloudEvent in binary mode."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from services.ingest.identity import Identities
+from services.ingest.intake import Intake, digest, priority_named, tenant_named
+from services.ingest.results import Results
+from shared import envelope
+from shared.broker import Message
+from shared.clock import Clock
+from shared.errors import IdempotencyConflict, InvalidRequest
+from shared.events import DEFAULT_TENANT, Event, ReplyAddress, RequestAccepted, RequestRejected, RequestSubmitted
+from shared.telemetry import metrics
+
+ROUTING_KEY: Final = "routing key"
+EXCERPT_CHARS: Final = 200
+SUBMITTED_WORDS: Final = 2
+# Headers the broker adds on the way; a redelivery must not look like another message for them.
+BROKER_HEADERS: Final = "x-"
+
+
+class AmqpDoor:
+    """Turns what clients publish into accepted or rejected requests."""
+
+    def __init__(self, intake: Intake, identities: Identities, results: Results, clock: Clock) -> None:
+        self._intake = intake
+        self._identities = identities
+        self._results = results
+        self._clock = clock
+
+    async def submitted(self, message: Message) -> Sequence[Event]:
+        """Accept or reject; never fails for what a client sent."""
+        reply = ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id) if message.reply_to else None
+        tenant = DEFAULT_TENANT
+        try:
+            priority, tenant = _addressed(message.routing_key)
+            event = self._accept(message, priority, tenant, reply)
+        except InvalidRequest as error:
+            metrics.REFUSED.labels("amqp", error.code).inc()
+            return (self._rejected(message, tenant, error, reply),)
+        metrics.ADMITTED.labels("amqp", event.request.priority).inc()
+        return (event,)
+
+    def _accept(self, message: Message, priority: str | None, tenant: str, reply: ReplyAddress | None) -> RequestAccepted:
+        urgency = priority_named(priority, pointer=ROUTING_KEY)
+        _check_type(message)
+        submission = self._intake.parse(message.body)
+        request_id = self._request_id(message, tenant)
+        if self._results.digest_of(request_id) not in (None, digest(submission)):
+            raise IdempotencyConflict("this message_id was used before, with another body", pointer="message_id")
+        event = self._intake.accept(submission, request_id=request_id, tenant=tenant, priority=urgency, reply=reply)
+        self._results.admitted(event.request)
+        return event
+
+    def _request_id(self, message: Message, tenant: str) -> UUID:
+        key = message.message_id or envelope.attribute(message, "id")
+        if key:
+            source = envelope.attribute(message, "source") or ""
+            return self._identities.derived(tenant, b"amqp", source.encode(), key.encode())
+        return self._identities.derived(tenant, b"amqp", fingerprint(message))
+
+    def _rejected(
+        self, message: Message, tenant: str, error: InvalidRequest, reply: ReplyAddress | None
+    ) -> RequestRejected:
+        return RequestRejected(
+            # Of the whole message, so that a conflict does not end the request that has the key.
+            request_id=self._identities.derived(tenant, b"amqp rejected", fingerprint(message)),
+            tenant=tenant,
+            code=error.code,
+            message=error.message,
+            pointer=error.pointer,
+            excerpt=message.body[: 4 * EXCERPT_CHARS].decode(errors="replace").replace("\x00", "�")[:EXCERPT_CHARS],
+            rejected_at=self._clock.now(),
+            reply=reply,
+        )
+
+
+def fingerprint(message: Message) -> bytes:
+    """SHA-256 of what the sender wrote: body and properties, the same at every redelivery."""
+    headers = sorted((k, repr(v)) for k, v in message.headers.items() if not k.startswith(BROKER_HEADERS))
+    properties = (
+        message.routing_key,
+        message.message_id,
+        message.correlation_id,
+        message.reply_to,
+        message.app_id,
+        message.timestamp and message.timestamp.isoformat(),
+        headers,
+    )
+    return hashlib.sha256(repr(properties).encode() + b"\0" + message.body).digest()
+
+
+def _addressed(routing_key: str) -> tuple[str | None, str]:
+    words = routing_key.split(".")[SUBMITTED_WORDS:]
+    if len(words) > SUBMITTED_WORDS:
+        raise InvalidRequest(
+            f"{routing_key!r} has too many words: use request.submitted[.<priority>[.<tenant>]]", pointer=ROUTING_KEY
+        )
+    priority, tenant = (*words, None, None)[:2]
+    return priority, tenant_named(tenant, pointer=ROUTING_KEY)
+
+
+def _check_type(message: Message) -> None:
+    name = envelope.attribute(message, "type")
+    if name not in (None, RequestSubmitted.TYPE):
+        raise InvalidRequest(
+            f"unknown CloudEvents type {name!r}; this door takes {RequestSubmitted.TYPE}, or none", pointer="cloudEvents_type"
+        )

@@ -1,0 +1,198 @@
+"""The HTTP door: ``POST /v1/requests``, and asking for what became of it."""
+
+import asyncio
+import re
+import time
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import FastAPI, Header
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from services.ingest import problems
+from services.ingest.identity import Identities
+from services.ingest.intake import Intake, digest, priority_named, tenant_named
+from services.ingest.results import Known, Results
+from services.ingest.views import RequestView, cache_headers, view
+from shared import envelope
+from shared.broker import Broker
+from shared.clock import Clock
+from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
+from shared.events import Submission
+from shared.telemetry import metrics, tracing
+
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
+MAX_KEY_CHARS: Final = 255
+
+TenantHeader = Annotated[str | None, Header(alias="Forebay-Tenant", description="whose request it is")]
+
+
+class HttpDoor:
+    """Takes submissions over HTTP and answers for them."""
+
+    def __init__(
+        self, intake: Intake, identities: Identities, results: Results, broker: Broker, clock: Clock, *, max_wait_s: float
+    ) -> None:
+        self._intake = intake
+        self._identities = identities
+        self._results = results
+        self._broker = broker
+        self._clock = clock
+        self._max_wait_s = max_wait_s
+
+    async def submit(
+        self,
+        request: Request,
+        tenant: TenantHeader = None,
+        priority: Annotated[str | None, Header(alias="Forebay-Priority", description="interactive or bulk")] = None,
+        idempotency_key: Annotated[str | None, Header(description="same key and body: same request")] = None,
+        prefer: Annotated[str | None, Header(description="wait=N: answer with the result if it comes in N s")] = None,
+    ) -> Response:
+        """Accept a request: 202 once the broker has confirmed it, or 200 with the result where ``Prefer: wait=N`` asks
+        for it and it comes in time."""
+        began = time.perf_counter()
+        tracing.resume(request.headers.get(tracing.HEADER))
+        try:
+            response = await self._submit(request, tenant, priority, idempotency_key, _wait_s(prefer))
+        except ForebayError as error:
+            metrics.REFUSED.labels("http", error.code).inc()
+            raise
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - began)
+        return response
+
+    async def _submit(
+        self, request: Request, tenant: str | None, priority: str | None, key: str | None, wait_s: int
+    ) -> Response:
+        owner = tenant_named(tenant, pointer="Forebay-Tenant")
+        urgency = priority_named(priority, pointer="Forebay-Priority")
+        submission = self._intake.parse(await self._body(request))
+        request_id = self._request_id(owner, key)
+        if key is not None and (known := await self._repeated(owner, request_id, submission)) is not None:
+            return self._accepted(view(request_id, known.result, self._clock.now()), submission)
+        event = self._intake.accept(submission, request_id=request_id, tenant=owner, priority=urgency)
+        with self._results.waiter(request_id) as answer:
+            await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
+            self._results.admitted(event.request)
+            metrics.ADMITTED.labels("http", urgency).inc()
+            if wait_s:
+                await asyncio.wait([answer], timeout=min(wait_s, self._max_wait_s))
+            result = answer.result() if answer.done() else None
+        return self._accepted(view(request_id, result, self._clock.now()), submission, waited_s=wait_s)
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            self._intake.check_size(len(body))
+        return bytes(body)
+
+    def _request_id(self, tenant: str, key: str | None) -> UUID:
+        if key is None:
+            return self._identities.new(tenant, self._clock.now())
+        if not 0 < len(key) <= MAX_KEY_CHARS:
+            raise InvalidRequest(f"must have 1 to {MAX_KEY_CHARS} characters", pointer="Idempotency-Key")
+        return self._identities.derived(tenant, b"http", key.encode())
+
+    async def _repeated(self, tenant: str, request_id: UUID, submission: Submission) -> Known | None:
+        known = await self._results.find(tenant, request_id)
+        if known is not None and known.digest not in (None, digest(submission)):
+            raise IdempotencyConflict("this key was used before, with another body", pointer="Idempotency-Key")
+        return known
+
+    def _accepted(self, shown: RequestView, submission: Submission, *, waited_s: int = 0) -> Response:
+        if submission.webhook_url is not None:
+            shown.warnings.append("webhook_url is kept with the request, but webhooks are not sent in this version")
+        headers = {"Location": f"/v1/requests/{shown.id}"}
+        if waited_s:
+            headers["Preference-Applied"] = f"wait={waited_s}"
+        if waited_s and shown.status != "queued":
+            return _json(shown, HTTPStatus.OK, headers)
+        if shown.status == "queued":
+            shown.estimated_wait_ms = self._results.estimated_wait_ms
+        return _json(shown, HTTPStatus.ACCEPTED, headers)
+
+    async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:
+        """The state of a request and, when it is finished, its result."""
+        owner = tenant_named(tenant, pointer="Forebay-Tenant")
+        known = await self._results.find(owner, request_id)
+        if known is None and not self._identities.ours(owner, request_id):
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"no request has the id {request_id}")
+        shown = view(request_id, known.result if known else None, self._clock.now())
+        if shown.status == "queued":
+            shown.estimated_wait_ms = self._results.estimated_wait_ms
+        return _json(shown, HTTPStatus.OK, {})
+
+
+def _json(shown: RequestView, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    return Response(
+        shown.model_dump_json(),
+        status,
+        headers | cache_headers(shown),
+        media_type="application/json",
+    )
+
+
+def _wait_s(prefer: str | None) -> int:
+    """The seconds of ``Prefer: wait=N`` (RFC 7240); 0 where it does not ask."""
+    match = _WAIT.search(prefer or "")
+    return int(match[1]) if match else 0
+
+
+async def _on_bad_parameter(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"][1:])
+    if fault["loc"][0] == "path":
+        return problems.problem(HTTPStatus.NOT_FOUND, "not_found", f"{where}: {fault['msg']}")
+    return problems.problem(HTTPStatus.BAD_REQUEST, "invalid_request", fault["msg"], pointer=where)
+
+
+def application(door: HttpDoor, version: str) -> FastAPI:
+    """The HTTP API with its documents; ``/docs`` works without the internet."""
+    app = FastAPIOffline(
+        title="Forebay",
+        version=version,
+        summary="Takes a surge of LLM requests, gives the answers.",
+        exception_handlers={
+            InvalidRequest: problems.on_invalid_request,
+            ForebayError: problems.on_unavailable,
+            HTTPException: problems.on_http_exception,
+            RequestValidationError: _on_bad_parameter,
+        },
+    )
+    app.post(
+        "/v1/requests",
+        status_code=HTTPStatus.ACCEPTED,
+        response_model=RequestView,
+        responses=_responses(
+            {200: "finished within Prefer: wait=N", 202: "accepted: it will get exactly one terminal result"},
+            (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY),
+        ),
+        openapi_extra={"requestBody": {"required": True, "content": _body_schema()}},
+    )(door.submit)
+    app.get(
+        "/v1/requests/{request_id}",
+        response_model=RequestView,
+        responses=_responses({200: "its state and result"}, (HTTPStatus.NOT_FOUND,)),
+    )(door.show)
+    return app
+
+
+def _body_schema() -> dict[str, Any]:
+    return {envelope.JSON: {"schema": Submission.model_json_schema(ref_template="#/components/schemas/{model}")}}
+
+
+def _responses(good: dict[int, str], bad: tuple[HTTPStatus, ...]) -> dict[int | str, dict[str, Any]]:
+    fine: dict[int | str, dict[str, Any]] = {
+        status: {"model": RequestView, "description": text} for status, text in good.items()
+    }
+    wrong = {
+        status.value: {"description": status.phrase, "content": {problems.MEDIA_TYPE: {}}}
+        for status in (*bad, HTTPStatus.SERVICE_UNAVAILABLE)
+    }
+    return fine | wrong

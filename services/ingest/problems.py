@@ -1,0 +1,49 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest, RequestTooLarge
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 2
+_STATUS: Final[Mapping[type[ForebayError], HTTPStatus]] = {
+    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidRequest: HTTPStatus.BAD_REQUEST,
+}
+
+
+def problem(
+    status: HTTPStatus, code: str, detail: str, *, pointer: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A problem document; ``pointer`` says which part of the body, or which header, is meant."""
+    document = {"type": f"urn:forebay:problem:{code}", "title": status.phrase, "status": status.value, "detail": detail}
+    extra = {"code": code} | ({} if pointer is None else {"pointer": pointer})
+    return JSONResponse(document | extra, status.value, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+async def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """The client's fault: 4xx."""
+    assert isinstance(error, InvalidRequest)
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return problem(status, error.code, error.message, pointer=error.pointer)
+
+
+async def on_unavailable(_: Request, error: Exception) -> JSONResponse:
+    """Something we need is away: 503, and when to come back."""
+    assert isinstance(error, ForebayError)
+    status = HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
+    return problem(status, error.code, str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def on_http_exception(_: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: unknown paths, wrong methods."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    return problem(status, status.name.lower(), str(error.detail), headers=error.headers)

@@ -1,0 +1,123 @@
+"""Results as ingest knows them: those it has just heard of, and those in PostgreSQL.
+
+Every replica follows all terminal events, so that a client may wait or ask at any of them. Memory is bounded and can be
+lost: the rows are the truth, they only come a tick later.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
+
+import structlog
+
+from shared import database
+from shared.errors import UndecodableMessage
+from shared.events import Event, Request, ResponseCompleted, ResponseFailed
+
+if TYPE_CHECKING:
+    from shared.database import Pool
+
+log = structlog.stdlib.get_logger(__name__)
+SQL: Final = database.statements(Path(__file__).with_name("results.sql"))
+# Weight of the newest latency in the running mean that estimates the wait.
+NEWEST: Final = 0.1
+
+Result = ResponseCompleted | ResponseFailed
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is on record of a request: the digest of its body, and its result if there is one."""
+
+    digest: str | None
+    result: Result | None
+
+
+class Results:
+    """Finds results, and lets clients wait for them."""
+
+    def __init__(self, pool: "Pool", *, keep: int) -> None:
+        self._pool = pool
+        self._keep = keep
+        self._recent: OrderedDict[UUID, Result] = OrderedDict()
+        self._digests: OrderedDict[UUID, str] = OrderedDict()
+        self._waiting: dict[UUID, set[asyncio.Future[Result]]] = {}
+        self._latency_ms: float | None = None
+
+    async def heard(self, event: Event) -> Sequence[Event]:
+        """Take note of a terminal event, and wake who waits for it."""
+        if not isinstance(event, ResponseCompleted | ResponseFailed):
+            raise UndecodableMessage(f"{event.TYPE} is no terminal event")
+        if event.request_id in self._recent:
+            return ()  # the first result is the one on record
+        _remember(self._recent, event.request_id, event, self._keep)
+        if isinstance(event, ResponseCompleted):
+            newest, mean = event.latency_ms, self._latency_ms
+            self._latency_ms = newest if mean is None else mean + NEWEST * (newest - mean)
+        for waiter in self._waiting.get(event.request_id, ()):
+            if not waiter.done():
+                waiter.set_result(event)
+        return ()
+
+    @property
+    def estimated_wait_ms(self) -> int | None:
+        """Milliseconds a new request will take if it is like recent ones: their exponentially weighted mean latency."""
+        return None if self._latency_ms is None else round(self._latency_ms)
+
+    def admitted(self, request: Request) -> None:
+        """Take note of a request whose acceptance the broker has confirmed."""
+        _remember(self._digests, request.id, request.digest, self._keep)
+
+    def digest_of(self, request_id: UUID) -> str | None:
+        """The digest of a request this replica admitted not long ago."""
+        return self._digests.get(request_id)
+
+    @contextmanager
+    def waiter(self, request_id: UUID) -> Iterator["asyncio.Future[Result]"]:
+        """A future of the result; enter it before publishing, so that no answer is too quick to be heard."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if request_id in self._recent:
+            future.set_result(self._recent[request_id])
+        waiting = self._waiting.setdefault(request_id, set())
+        waiting.add(future)
+        try:
+            yield future
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._waiting.pop(request_id, None)
+
+    async def find(self, tenant: str, request_id: UUID) -> Known | None:
+        """What is on record of a tenant's request; None where nothing is, yet or at all.
+
+        Raises:
+            DatabaseUnavailable: memory does not know, and PostgreSQL is away.
+        """
+        result, digest = self._recent.get(request_id), self._digests.get(request_id)
+        if result is not None and result.tenant != tenant:
+            return None
+        if result is not None or digest is not None:
+            return Known(digest, result)
+        try:
+            row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
+        except database.AWAY as error:
+            raise database.DatabaseUnavailable(f"PostgreSQL is away: {error}") from error
+        return None if row is None else Known(row["digest"], _result(row["status"], row["body"]))
+
+
+def _result(status: str | None, body: str | None) -> Result | None:
+    if status is None or body is None:
+        return None
+    return (ResponseCompleted if status == "completed" else ResponseFailed).model_validate_json(body)
+
+
+def _remember(memory: OrderedDict[UUID, V], key: UUID, value: V, keep: int) -> None:
+    memory[key] = value
+    while len(memory) > keep:
+        memory.popitem(last=False)

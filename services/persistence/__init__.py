@@ -1,0 +1,1 @@
+"""Persistence: the only writer of requests, responses and cache entries."""

@@ -1,0 +1,20 @@
+"""Wiring of persistence."""
+
+from pgvector.asyncpg import register_vector
+
+from services.persistence.obituary import Obituaries
+from services.persistence.writer import Writer
+from shared import database, service, topology
+
+
+async def wire(it: service.Service) -> None:
+    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1, init=register_vector))
+    entries = topology.entries(it.policy.tiers)
+    limits = {topology.RECORDS: it.settings.tick_rows, entries: it.settings.tick_entries}
+    it.consume_batches(limits, Writer(pool, it.clock, entries=entries).write, tick_s=it.settings.tick_ms / 1000)
+    dead = it.topology.queue("persistence.dead")
+    it.consume(dead, Obituaries(it.clock).died, decode=service.undecoded)
+
+
+if __name__ == "__main__":
+    service.run("persistence", wire)

@@ -1,0 +1,100 @@
+"""Dead letters get an end: a request whose message died gets its terminal result."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from shared import envelope
+from shared.broker import Message
+from shared.clock import Clock
+from shared.consumer import REASON_HEADER
+from shared.errors import UndecodableMessage
+from shared.events import (
+    Event,
+    RequestAccepted,
+    RequestMissed,
+    RequestRouted,
+    ResponseCompleted,
+    ResponseFailed,
+)
+
+from shared.topology import RECORDS
+
+log = structlog.stdlib.get_logger(__name__)
+CODE: Final = "dead_lettered"
+# The broker's own verdict carries no reason of ours: the message was handed out too often.
+UNKNOWN_REASON: Final = "every attempt to handle it ended with the death of the service that tried"
+
+
+class Obituaries:
+    """Turns dead letters into terminal failures."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def died(self, message: Message) -> Sequence[Event]:
+        """``response.failed.dead_lettered`` for a message on which the result of a request depended.
+
+        A request that has its result already keeps it: the first terminal result is the one that counts.
+        """
+        subject, event = _subject(message), _event(message)
+        if subject is None or not _decides(message, event):
+            log.warning("a dead letter that decides no request", queue=message.routing_key, request_id=str(subject))
+            return ()
+        failed = ResponseFailed(
+            request_id=subject,
+            code=CODE,
+            message=f"{message.routing_key}: {_text(message, REASON_HEADER) or UNKNOWN_REASON}",
+            attempts=0,
+            failed_at=self._clock.now(),
+        )
+        return (failed.model_copy(update=_context(event)),)
+
+
+def _decides(message: Message, event: Event | None) -> bool:
+    """Whether the request this message is about ends with it.
+
+    The writer's copy of a request only records it, and an obituary that can't be stored must not cause another.
+    """
+    if message.routing_key == RECORDS.name and isinstance(event, RequestAccepted):
+        return False
+    return not (isinstance(event, ResponseFailed) and event.code == CODE)
+
+
+def _subject(message: Message) -> UUID | None:
+    try:
+        return UUID(envelope.attribute(message, "subject"))
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(message: Message, header: str) -> str | None:
+    value = message.headers.get(header)
+    return value.replace("\x00", "\ufffd") if isinstance(value, str) else None
+
+
+def _event(message: Message) -> Event | None:
+    try:
+        return envelope.decode(message)
+    except UndecodableMessage:
+        return None
+
+
+def _context(event: Event | None) -> dict[str, object]:
+    """What a dead letter still tells of its request."""
+    match event:
+        case RequestAccepted(request=request):
+            return {"tenant": request.tenant, "accepted_at": request.accepted_at, "reply": request.reply}
+        case RequestMissed(request=request, key=key) | RequestRouted(request=request, key=key):
+            return {
+                "tenant": request.tenant,
+                "accepted_at": request.accepted_at,
+                "reply": request.reply,
+                "exact": key.exact if key else None,
+            }
+        case ResponseCompleted() | ResponseFailed():
+            return {"tenant": event.tenant, "accepted_at": event.accepted_at, "reply": event.reply}
+        case _:
+            return {}

@@ -1,0 +1,119 @@
+"""The writer: everything of a tick in one transaction, and nothing twice.
+
+Rows are inserted in the order of their keys (two writers with overlapping duplicates would deadlock otherwise), and a
+row that is there already is left alone, so that a redelivery changes nothing. A row that PostgreSQL refuses is found by
+halving the batch within the same transaction; its neighbours are written.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from services.persistence.rows import TABLES, Row, Table, cache_entry, columns, record
+from shared import database
+from shared.clock import Clock
+from shared.consumer import Dead, Done, Outcome
+from shared.database import DatabaseUnavailable
+from shared.events import Event
+from shared.telemetry import metrics
+from shared.topology import Queue
+
+if TYPE_CHECKING:
+    from shared.database import Connection, Pool
+
+log = structlog.stdlib.get_logger(__name__)
+SQL: Final = database.statements(Path(__file__).with_name("writer.sql"))
+# What is wrong with a row, and will stay so.
+REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+UNSTORABLE: Final = "unstorable"
+HOUSEKEEPING_EVERY_S: Final = 60.0
+EXPIRE_ROWS: Final = 500
+
+Item = tuple[int, Row]  # a row, and the place of its event in the batch
+
+
+class Writer:
+    """Writes batches of events."""
+
+    def __init__(self, pool: "Pool", clock: Clock, *, entries: Queue) -> None:
+        """``entries`` is the queue whose events become cache entries; those of all others become records."""
+        self._pool = pool
+        self._clock = clock
+        self._entries = entries
+        self._housekept: float | None = None
+
+    async def write(self, batch: Sequence[tuple[Queue, Event]]) -> Sequence[Outcome]:
+        """Write what a tick has brought, in one transaction; an outcome for each event.
+
+        Raises:
+            DatabaseUnavailable: nothing was written.
+        """
+        items: dict[Table, list[Item]] = {table: [] for table in TABLES}
+        refused: dict[int, Dead] = {}
+        for place, (queue, event) in enumerate(batch):
+            try:
+                found = cache_entry(event) if queue == self._entries else record(event)
+            except Exception as error:
+                log.exception("an event makes no row", type=event.TYPE)
+                refused[place] = Dead(UNSTORABLE, repr(error))
+                continue
+            if found is not None:
+                items[found[0]].append((place, found[1]))
+        await self._transaction(items, refused)
+        return [refused.get(place, Done()) for place in range(len(batch))]
+
+    async def _transaction(self, items: dict[Table, list[Item]], refused: dict[int, Dead]) -> None:
+        written: dict[Table, int] = {}
+        try:
+            with metrics.TICK_SECONDS.time():
+                async with self._pool.acquire() as connection, connection.transaction():
+                    for table, rows in items.items():
+                        if rows:
+                            written[table] = await _insert(connection, table, _without_repeats(table, rows), refused)
+                    await self._housekeep(connection)
+        except database.AWAY as error:
+            raise DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
+        metrics.TICKS.inc()
+        metrics.POISON.inc(len(refused))
+        for table, count in written.items():
+            metrics.ROWS.labels(table.name).inc(count)
+
+    async def _housekeep(self, connection: "Connection") -> None:
+        """Once a minute, in the tick's own transaction: coming partitions, expired entries."""
+        now = self._clock.monotonic()
+        if self._housekept is not None and now - self._housekept < HOUSEKEEPING_EVERY_S:
+            return
+        self._housekept = now
+        await connection.execute(SQL["partitions"])
+        await connection.execute(SQL["expire"], self._clock.now(), EXPIRE_ROWS)
+
+
+def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
+    """Sorted by key; of rows with the same key the first, as a statement may touch a row once only."""
+    first: dict[tuple[object, ...], Item] = {}
+    for item in items:
+        first.setdefault(table.key(item[1]), item)
+    return sorted(first.values(), key=lambda item: table.key(item[1]))
+
+
+async def _insert(
+    connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Dead]
+) -> int:
+    """Insert rows; those that are refused are named in ``refused``. Returns how many were new."""
+    try:
+        async with connection.transaction():  # a savepoint
+            new = await connection.fetch(SQL[table.name], *columns([row for _, row in items]))
+    except REFUSED as error:
+        if len(items) == 1:
+            place, _ = items[0]
+            log.warning("a row was refused", table=table.name, error=str(error))
+            refused[place] = Dead(UNSTORABLE, f"{table.name}: {error}")
+            return 0
+        half = len(items) // 2
+        return await _insert(connection, table, items[:half], refused) + await _insert(
+            connection, table, items[half:], refused
+        )
+    return len(new)
