@@ -1,0 +1,62 @@
+"""What several commands share: where the stack is, and how to say that something is wrong."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from shared.client import Refused
+from shared.errors import ForebayError
+from shared.events import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from infra.local.record import Stack
+
+T = TypeVar("T")
+# Piped into a file or a log, tables get the width they need.
+out: Final = Console(width=None if sys.stdout.isatty() else 110)
+err: Final = Console(stderr=True)
+
+Home = Annotated[Path, typer.Option(help="Folder of the stack: its data, logs and stack.json.", envvar="FOREBAY_HOME")]
+HOME: Final = Path(".forebay")
+Tenant = Annotated[str, typer.Option(help="Whose request it is.")]
+TENANT: Final = DEFAULT_TENANT
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and exit 1."""
+    err.print(f"[red]forebay:[/red] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors that are for people, in one line."""
+    from infra.local.errors import StackError  # needs what only the local stack has installed
+
+    try:
+        yield
+    except (StackError, ForebayError, Refused, OSError) as error:
+        fail(str(error) or repr(error))
+
+
+def running(home: Path) -> "Stack":
+    """The stack that is up; exits 1 with a hint where none is."""
+    from infra.local import stack
+
+    with told():
+        return stack.read(home)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine; errors in one line, Ctrl-C without a traceback."""
+    with told():
+        try:
+            return asyncio.run(work)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None

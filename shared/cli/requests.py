@@ -1,0 +1,152 @@
+"""``forebay submit``, ``result``, ``publish`` and ``watch``."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from shared import envelope, topology
+from shared.cli.options import HOME, TENANT, Home, Tenant, err, out, run, running
+from shared.client import AmqpClient, HttpClient
+from shared.events import AUTO, Event, Priority, RequestAccepted, RequestRejected, ResponseCompleted, ResponseFailed
+from shared.rabbitmq import RabbitBroker
+
+Prompt = Annotated[str, typer.Argument(help="The prompt.")]
+Model = Annotated[str, typer.Option(help="auto, light, premium, or a model of the policy.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Stay until there is a result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (submit, result, publish, watch):
+        app.command()(command)
+
+
+def submit(
+    prompt: Prompt,
+    home: Home = HOME,
+    model: Model = AUTO,
+    tenant: Tenant = TENANT,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a prompt over HTTP."""
+    stack = running(home)
+
+    async def work() -> dict[str, Any]:
+        async with HttpClient(stack.http_url, tenant=tenant) as client:
+            body = {"input": prompt, "model": model}
+            return await (client.finished(body) if wait else client.submit(body))
+
+    _show(run(work()), as_json=as_json)
+
+
+def result(
+    request_id: Annotated[str, typer.Argument(help="Its id.")],
+    home: Home = HOME,
+    tenant: Tenant = TENANT,
+    as_json: AsJson = False,
+) -> None:
+    """Show a request and, when it is finished, its result."""
+    stack = running(home)
+
+    async def work() -> dict[str, Any]:
+        async with HttpClient(stack.http_url, tenant=tenant) as client:
+            return await client.result(request_id)
+
+    _show(run(work()), as_json=as_json)
+
+
+def publish(
+    prompt: Prompt,
+    home: Home = HOME,
+    model: Model = AUTO,
+    tenant: Tenant = TENANT,
+    priority: Annotated[Priority, typer.Option(help="interactive or bulk.")] = Priority.INTERACTIVE,
+    wait: Wait = False,
+) -> None:
+    """Publish a prompt to the exchange, as any AMQP client would."""
+    stack = running(home)
+
+    async def work() -> None:
+        async with AmqpClient.connect(stack.amqp_url, tenant=tenant) as client:
+            answer = await client.publish({"input": prompt, "model": model}, priority=priority)
+            err.print("[dim]published, confirmed by the broker[/dim]")
+            if wait:
+                out.print_json(json.dumps(await answer))
+
+    run(work())
+
+
+def watch(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Print all events as they happen, until Ctrl-C."""
+    stack = running(home)
+
+    async def work() -> None:
+        async with RabbitBroker(stack.amqp_url, name="forebay watch") as broker:
+            await broker.wait_connected()
+            async with broker.subscribe(topology.ALL_EVENTS, prefetch=500) as events:
+                err.print("[dim]watching; Ctrl-C ends it[/dim]")
+                while deliveries := await events.take(100):
+                    await events.ack(deliveries)
+                    for delivery in deliveries:
+                        _print_event(delivery.message, as_json=as_json)
+
+    run(work())
+
+
+def _print_event(message: envelope.Message, *, as_json: bool) -> None:
+    if as_json:
+        line = {"routing_key": message.routing_key, "headers": dict(message.headers), "body": _body(message.body)}
+        out.print(json.dumps(line, default=str), highlight=False, soft_wrap=True, markup=False)
+        return
+    subject = envelope.attribute(message, "subject") or ""
+    out.print(f"{subject:36}  {message.routing_key:32}  {_summary(message)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _body(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def _summary(message: envelope.Message) -> str:
+    try:
+        event: Event = envelope.decode(message)
+    except envelope.UndecodableMessage:
+        return repr(message.body[:80])
+    match event:
+        case RequestAccepted(request=request):
+            return repr(request.prompt[:60])
+        case ResponseCompleted():
+            return f"{event.latency_ms:.0f} ms  {event.output_text[:50]!r}"
+        case ResponseFailed() | RequestRejected():
+            return event.message[:80]
+        case _:
+            return ", ".join(getattr(getattr(event, "route", None), "reasons", ()))
+
+
+def _show(shown: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(shown))
+        return
+    if shown.get("output_text"):
+        out.print(shown["output_text"], highlight=False, markup=False)
+    if failure := shown.get("error"):
+        err.print(f"[red]{failure['code']}[/red]: {failure['message']}", highlight=False)
+    for warning in shown.get("warnings", ()):
+        err.print(f"[yellow]{warning}[/yellow]", highlight=False)
+    facts = [f"{shown['status']}", shown["id"]]
+    if shown.get("source"):
+        facts.append(f"from {shown['source']}")
+    if (similarity := (shown.get("cache") or {}).get("similarity")) is not None:
+        facts.append(f"similarity {similarity:.3f}")
+    if shown.get("latency_ms") is not None:
+        facts.append(f"{shown['latency_ms']:.0f} ms")
+    if shown.get("cost_usd") is not None:
+        facts.append(f"cost ${shown['cost_usd']:.6f}, saved ${shown['saved_usd']:.6f}")
+    err.print(f"[dim]{'  ·  '.join(facts)}[/dim]", highlight=False, soft_wrap=True)
+
+

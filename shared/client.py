@@ -1,0 +1,119 @@
+"""A client of Forebay: over HTTP, and over AMQP the way any program would do it, with plain aio-pika.
+
+Nothing here is used by the services.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import aio_pika
+import httpx
+from aio_pika import abc
+
+from shared.events import DEFAULT_TENANT, Priority
+from shared.topology import REQUESTS
+
+FINISHED: Final = {"completed", "failed", "cancelled"}
+LONGEST_WAIT_S: Final = 30
+
+
+class Refused(Exception):
+    """The service said no; the message is its own."""
+
+
+class HttpClient:
+    """Submits requests and asks for results."""
+
+    def __init__(self, url: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=url, headers={"Forebay-Tenant": tenant}, timeout=LONGEST_WAIT_S + 10, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._http.__aexit__(*error)
+
+    async def submit(self, body: Mapping[str, object], *, wait_s: int = 0, key: str | None = None) -> dict[str, Any]:
+        """Submit; returns the request as the service shows it. Raises Refused."""
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return self._shown(await self._http.post("/v1/requests", json=dict(body), headers=headers))
+
+    async def result(self, request_id: str) -> dict[str, Any]:
+        """The request as it is now. Raises Refused."""
+        return self._shown(await self._http.get(f"/v1/requests/{request_id}"))
+
+    async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
+        """Submit and stay until there is a result, however long it takes. Raises Refused."""
+        shown = await self.submit(body, wait_s=LONGEST_WAIT_S)
+        while shown["status"] not in FINISHED:
+            await asyncio.sleep(poll_s)
+            shown = await self.result(shown["id"])
+        return shown
+
+    @staticmethod
+    def _shown(response: httpx.Response) -> dict[str, Any]:
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            raise Refused(f"{response.status_code}: {response.text[:200]}") from None
+        if response.is_success:
+            return body
+        pointer = f" ({body['pointer']})" if body.get("pointer") else ""
+        raise Refused(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}{pointer}")
+
+
+class AmqpClient:
+    """Publishes requests to the exchange, and collects terminal events from a reply queue of its own."""
+
+    def __init__(self, connection: abc.AbstractConnection, *, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, *, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Self]:
+        """A client on a connection of its own."""
+        connection = await aio_pika.connect(url)
+        async with connection:
+            client = cls(connection, tenant=tenant)
+            channel = await connection.channel(on_return_raises=True)
+            client._exchange = await channel.get_exchange(REQUESTS.name, ensure=False)
+            client._replies = await channel.declare_queue(exclusive=True, auto_delete=True)
+            await client._replies.consume(client._on_reply, no_ack=True)
+            yield client
+
+    _exchange: abc.AbstractExchange
+    _replies: abc.AbstractQueue
+
+    async def _on_reply(self, message: abc.AbstractIncomingMessage) -> None:
+        waiter = self._waiting.pop(message.correlation_id or "", None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(json.loads(message.body))
+
+    async def publish(
+        self, body: Mapping[str, object], *, priority: Priority = Priority.INTERACTIVE
+    ) -> "asyncio.Future[dict[str, Any]]":
+        """Publish and return once the broker has confirmed; the future is the terminal event's body."""
+        correlation_id = uuid4().hex
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[correlation_id] = answer
+        message = aio_pika.Message(
+            json.dumps(body).encode(),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            correlation_id=correlation_id,
+            reply_to=self._replies.name,
+            message_id=correlation_id,
+        )
+        await self._exchange.publish(message, f"request.submitted.{priority}.{self._tenant}")
+        return answer
