@@ -14,6 +14,7 @@ from typing import Protocol
 
 from shared.topology import Queue, Topology
 
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message on the wire.

@@ -72,7 +72,7 @@ BatchHandler = Callable[[Sequence[tuple[Queue, Event]]], Awaitable[Sequence[Outc
 
 def pause_s(attempt: int) -> float:
     """Seconds before the next try: exponential from 0.1 s, capped at 5 s, full jitter."""
-    return random.uniform(0, min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(attempt, 10)))  # noqa: S311  # jitter
+    return random.uniform(0, min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(attempt, 10)))  # jitter
 
 
 class _Settler:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -61,7 +61,7 @@ async def pool(
     dsn: str,
     *,
     size: int,
-    init: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]] | None = None,
+    init: Callable[[Any], Awaitable[None]] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator["Pool"]:
     """A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
@@ -74,7 +74,7 @@ async def pool(
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
-        init=init,
+        init=init,  # type: ignore[arg-type]  # the stubs want a protocol that a plain function can't show
         server_settings={"application_name": "forebay", **(settings or {})},
     )
     async with created:

@@ -1,7 +1,8 @@
 """Events to messages and back: CloudEvents 1.0, AMQP binding, binary mode.
 
-Attributes travel as headers with the prefix ``cloudEvents_`` (the spelling that also passes through JMS; ``cloudEvents:``
-is understood too), the body is the event as JSON, ``traceparent`` is a header of its own (W3C Trace Context, AMQP).
+Attributes travel as headers with the prefix ``cloudEvents_`` (the spelling that also passes through JMS;
+``cloudEvents:`` is understood too), the body is the event as JSON, ``traceparent`` is a header of its own (W3C Trace
+Context, AMQP).
 """
 
 from datetime import datetime

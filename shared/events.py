@@ -82,12 +82,11 @@ def _kind_of_input(value: object) -> str | None:
 
 
 Input = Annotated[
-    Annotated[Prompt, Tag("text")]
-    | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=200), Tag("turns")],
+    Annotated[Prompt, Tag("text")] | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=200), Tag("turns")],
     Discriminator(
         _kind_of_input,
         custom_error_type="input_type",
-        custom_error_message="must be a string, or a list of turns such as {\"role\": \"user\", \"content\": \"…\"}",
+        custom_error_message='must be a string, or a list of turns such as {"role": "user", "content": "…"}',
     ),
 ]
 

@@ -157,7 +157,7 @@ class MemorySubscription:
 
     def take_nowait(self, limit: int) -> Sequence[Delivery]:
         """What is here already."""
-        taken = []
+        taken: list[Delivery] = []
         while not self._closed and self._line.ready and len(taken) < limit and len(self._unacked) < self._prefetch:
             stored = self._line.ready.popleft()
             tag = self._broker.next_tag()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -25,6 +25,9 @@ from shared.broker import Delivery, Message
 from shared.errors import BrokerUnavailable, PublishRefused, TopologyConflict, Unroutable
 from shared.telemetry import metrics
 from shared.topology import DEAD, Queue, Topology
+
+if TYPE_CHECKING:
+    from aiormq.abc import FieldTable
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -158,7 +161,7 @@ class RabbitBroker:
             raise BrokerUnavailable(f"consuming {queue.name or 'an own queue'}: {error}") from error
 
 
-def arguments(queue: Queue, delivery_limit: int) -> dict[str, str | int] | None:
+def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
     """The x-arguments a queue is declared with."""
     if queue.exclusive:
         return None

@@ -6,7 +6,7 @@ On SIGTERM a service stops taking, finishes what it has or hands it back, and ex
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -158,7 +158,8 @@ class _Server(uvicorn.Server):
     """Leaves the signals to us: the end of a service has an order."""
 
     @contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201  # as in uvicorn
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
         yield
 
 

@@ -30,7 +30,7 @@ class Queue:
 
     Attributes:
         name: empty for a consumer's own queue: exclusive, named by the broker, gone with its consumer.
-        dead_letters: whether it holds dead letters: kept for people, no delivery limit, no dead-letter queue of its own.
+        dead_letters: whether it holds dead letters: kept for people, without delivery limit or dead letters of its own.
     """
 
     name: str

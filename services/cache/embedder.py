@@ -51,6 +51,10 @@ class Embedder:
         """Unit vectors of shape (len(texts), 384), computed beside the event loop."""
         return await asyncio.to_thread(self.embed_now, texts)
 
+    async def embed_each(self, texts: Sequence[str]) -> Sequence[Vectors]:
+        """One unit vector of shape (384,) for each text."""
+        return list(await self.embed(texts))
+
     def embed_now(self, texts: Sequence[str]) -> Vectors:
         """The same, in this thread: mean of the token vectors, scaled to length 1."""
         encoded = self._tokenizer.encode_batch(list(texts))
@@ -62,7 +66,8 @@ class Embedder:
         }
         hidden = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]
         summed = (hidden * mask[:, :, None]).sum(axis=1)
-        return (summed / np.linalg.norm(summed, axis=1, keepdims=True)).astype(np.float32)
+        vectors: Vectors = (summed / np.linalg.norm(summed, axis=1, keepdims=True)).astype(np.float32)
+        return vectors
 
 
 def _file(package: str, path: str) -> Path:

@@ -39,7 +39,7 @@ class CacheHandler:
     ) -> None:
         self._policy = policy
         self._embedder = embedder
-        self._embed: Batcher[str, Vectors] = Batcher(embedder.embed)
+        self._embed: Batcher[str, Vectors] = Batcher(embedder.embed_each)
         self._lookup = lookup
         self._in_flight = in_flight
         self._clock = clock
@@ -104,13 +104,15 @@ class CacheHandler:
         try:
             return await self._lookup.exact(key, self._clock.now())
         except DatabaseUnavailable as error:
-            return _none_for(error)
+            _unreadable(error)
+            return None
 
     async def _nearest(self, key: CacheKey, vector: Vectors) -> Entry | None:
         try:
             candidates = await self._lookup.nearest(key, vector, self._clock.now())
         except DatabaseUnavailable as error:
-            return _none_for(error)
+            _unreadable(error)
+            return None
         for entry in candidates:
             if entry.similarity < self._policy.threshold:
                 break
@@ -177,7 +179,7 @@ class CacheHandler:
         return RequestMissed(request=request, key=key.model_copy(update={"embedding": embedding}))
 
 
-def _none_for(error: DatabaseUnavailable) -> None:
+def _unreadable(error: DatabaseUnavailable) -> None:
     """A cache that cannot be read is an empty one: requests go on, at a price."""
     metrics.LOOKUPS.labels("unavailable").inc()
     log.warning("the cache cannot be read", error=str(error))

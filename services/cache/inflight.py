@@ -71,11 +71,11 @@ class InFlight:
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
             case ResponseCompleted(key=CacheKey() as key):
-                if leader := self._led_by(event.request_id, key.exact):
-                    self._finish(leader, event)
+                if led := self._led_by(event.request_id, key.exact):
+                    self._finish(led, event)
             case ResponseFailed(exact=UUID() as exact):
-                if leader := self._led_by(event.request_id, exact):
-                    self.release(leader)
+                if led := self._led_by(event.request_id, exact):
+                    self.release(led)
             case _:
                 pass
         return ()

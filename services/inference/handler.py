@@ -116,7 +116,7 @@ class _Call:
             return True
         if error.retry_after_s > min(self._tier.give_up_after_s, self._left_s()):
             return False
-        return error.retry_after_s * random.uniform(1, 1 + RETRY_AFTER_SPREAD)  # noqa: S311  # jitter, no secret
+        return error.retry_after_s * random.uniform(1, 1 + RETRY_AFTER_SPREAD)  # jitter, no secret
 
     def _left_s(self) -> float:
         deadline = self._event.request.deadline

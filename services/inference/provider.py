@@ -27,8 +27,8 @@ from shared.events import Request, Usage
 from shared.policy import LOCAL, Policy, Price, Tier
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-import litellm  # noqa: E402
-from litellm import exceptions as theirs  # noqa: E402
+import litellm
+from litellm import exceptions as theirs
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -147,7 +147,7 @@ class Provider:
             )
         except Exception:  # litellm raises a bare Exception for a model it does not know
             return None
-        return float(sum(costs))
+        return sum(cost or 0.0 for cost in costs)
 
 
 def translated(error: Exception) -> ProviderError:

@@ -17,7 +17,7 @@ async def wire(it: service.Service) -> None:
     intake = Intake(it.policy, it.clock, max_body_bytes=it.settings.max_body_bytes)
     it.consume(topology.TERMINAL_EVENTS, results.heard)
     it.consume(topology.SUBMITTED, AmqpDoor(intake, identities, results, it.clock).submitted, decode=service.undecoded)
-    door = HttpDoor(intake, identities, results, it.broker, it.clock, max_wait_s=it.settings.max_wait_s)
+    door = HttpDoor(intake, identities, results, broker=it.broker, clock=it.clock, max_wait_s=it.settings.max_wait_s)
     it.app = application(door, version("forebay"))
 
 

@@ -33,7 +33,9 @@ class AmqpDoor:
 
     async def submitted(self, message: Message) -> Sequence[Event]:
         """Accept or reject; never fails for what a client sent."""
-        reply = ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id) if message.reply_to else None
+        reply = (
+            ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id) if message.reply_to else None
+        )
         tenant = DEFAULT_TENANT
         try:
             priority, tenant = _addressed(message.routing_key)
@@ -44,7 +46,9 @@ class AmqpDoor:
         metrics.ADMITTED.labels("amqp", event.request.priority).inc()
         return (event,)
 
-    def _accept(self, message: Message, priority: str | None, tenant: str, reply: ReplyAddress | None) -> RequestAccepted:
+    def _accept(
+        self, message: Message, priority: str | None, tenant: str, reply: ReplyAddress | None
+    ) -> RequestAccepted:
         urgency = priority_named(priority, pointer=ROUTING_KEY)
         _check_type(message)
         submission = self._intake.parse(message.body)
@@ -107,5 +111,6 @@ def _check_type(message: Message) -> None:
     name = envelope.attribute(message, "type")
     if name not in (None, RequestSubmitted.TYPE):
         raise InvalidRequest(
-            f"unknown CloudEvents type {name!r}; this door takes {RequestSubmitted.TYPE}, or none", pointer="cloudEvents_type"
+            f"unknown CloudEvents type {name!r}; this door takes {RequestSubmitted.TYPE}, or none",
+            pointer="cloudEvents_type",
         )

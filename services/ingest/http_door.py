@@ -36,7 +36,14 @@ class HttpDoor:
     """Takes submissions over HTTP and answers for them."""
 
     def __init__(
-        self, intake: Intake, identities: Identities, results: Results, broker: Broker, clock: Clock, *, max_wait_s: float
+        self,
+        intake: Intake,
+        identities: Identities,
+        results: Results,
+        *,
+        broker: Broker,
+        clock: Clock,
+        max_wait_s: float,
     ) -> None:
         self._intake = intake
         self._identities = identities
@@ -54,7 +61,8 @@ class HttpDoor:
         prefer: Annotated[str | None, Header(description="wait=N: answer with the result if it comes in N s")] = None,
     ) -> Response:
         """Accept a request: 202 once the broker has confirmed it, or 200 with the result where ``Prefer: wait=N`` asks
-        for it and it comes in time."""
+        for it and it comes in time.
+        """
         began = time.perf_counter()
         tracing.resume(request.headers.get(tracing.HEADER))
         try:

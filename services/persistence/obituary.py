@@ -19,7 +19,6 @@ from shared.events import (
     ResponseCompleted,
     ResponseFailed,
 )
-
 from shared.topology import RECORDS
 
 log = structlog.stdlib.get_logger(__name__)

@@ -89,7 +89,12 @@ def _failure(event: ResponseFailed) -> Row:
 
 def cache_entry(event: Event) -> tuple[Table, Row] | None:
     """The cache entry of an answer; None for an answer that may not be reused."""
-    if not isinstance(event, ResponseCompleted) or event.key is None or not event.freshness or not event.freshness.ttl_s:
+    if (
+        not isinstance(event, ResponseCompleted)
+        or event.key is None
+        or not event.freshness
+        or not event.freshness.ttl_s
+    ):
         return None
     key, freshness = event.key, event.freshness
     return CACHE_ENTRIES, (

@@ -99,9 +99,7 @@ def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
     return sorted(first.values(), key=lambda item: table.key(item[1]))
 
 
-async def _insert(
-    connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Dead]
-) -> int:
+async def _insert(connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Dead]) -> int:
     """Insert rows; those that are refused are named in ``refused``. Returns how many were new."""
     try:
         async with connection.transaction():  # a savepoint

@@ -31,7 +31,9 @@ class Router:
         if pinned is not None:
             return self._route(pinned, None, f"the request asks for {request.model}")
         rules = self._policy.router
-        fired = [(name, evidence, getattr(rules.weights, name)) for name, evidence in self._signals.fired(request.prompt)]
+        fired = [
+            (name, evidence, getattr(rules.weights, name)) for name, evidence in self._signals.fired(request.prompt)
+        ]
         if not fired:
             return self._route(rules.default, 0.0, "no signal: the default")
         score = sum(weight for _, _, weight in fired)

@@ -8,18 +8,21 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from shared.policy import Length, Words
 from services.router.words import word_pattern
+from shared.policy import Length, Words
 
 TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 _CODE: Final = re.compile(r"```|\bdef \w+\(|\breturn\b.*;|#include|=>|\bSELECT\b.+\bFROM\b|[{}];|\w+\(\w*\)\s*[:{]")
-_MATHS: Final = re.compile(r"\\(?:frac|int|sum|sqrt)|\$[^$]+\$|\b\w\s*\^\s*\d|\d\s*[*/=]\s*\d|[∫∑√≤≥]|\b\d+\s*[+-]\s*\d+\b")
+_MATHS: Final = re.compile(
+    r"\\(?:frac|int|sum|sqrt)|\$[^$]+\$|\b\w\s*\^\s*\d|\d\s*[*/=]\s*\d|[∫∑√≤≥]|\b\d+\s*[+-]\s*\d+\b"
+)
 _STEPS: Final = re.compile(
     r"\bfirst\b.*\b(?:then|next|second|finally)\b|\bthen\b.*\b(?:then|finally)\b|\bstep \d", re.IGNORECASE | re.DOTALL
 )
 _LISTED: Final = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
 _CLAUSE: Final = re.compile(
-    r"[,;:]|\b(?:although|because|given that|however|if|provided|since|so that|unless|whereas|which|while)\b", re.IGNORECASE
+    r"[,;:]|\b(?:although|because|given that|however|if|provided|since|so that|unless|whereas|which|while)\b",
+    re.IGNORECASE,
 )
 _SENTENCE: Final = re.compile(r"[.!?]+(?:\s|$)")
 LISTED_MIN: Final = 2

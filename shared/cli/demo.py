@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -108,7 +108,7 @@ def _rounds(text: str) -> Iterator[Sequence[Job]]:
 
 async def _play(http_url: str, amqp_url: str, rounds: Sequence[Sequence[Job]]) -> list[Finished]:
     # A tenant of its own for each run: another run's answers are not in its scope.
-    tenant = f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    tenant = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     finished: list[Finished] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with HttpClient(http_url, tenant=tenant) as http, AmqpClient.connect(amqp_url, tenant=tenant) as amqp:
@@ -126,7 +126,9 @@ async def _one(job: Job, http: HttpClient, amqp: AmqpClient) -> Finished:
     if job.door == "http":
         shown = await http.finished(job.body)
         error = shown.get("error")
-        return _finished(job, shown, (shown.get("cache") or {}).get("similarity"), shown.get("latency_ms") or 0.0, error)
+        return _finished(
+            job, shown, (shown.get("cache") or {}).get("similarity"), shown.get("latency_ms") or 0.0, error
+        )
     event = await (await amqp.publish(job.body))
     error = {"code": event["code"], "message": event["message"]} if "code" in event else None
     return _finished(job, event, event.get("similarity"), _latency_ms(event), error)
@@ -165,7 +167,8 @@ async def _rows(dsn: str, expected: int) -> dict[str, int]:
 
     connection = await asyncpg.connect(dsn)
     try:
-        statement = """SELECT (SELECT count(*) FROM requests) AS requests, (SELECT count(*) FROM responses) AS responses,
+        statement = """SELECT (SELECT count(*) FROM requests) AS requests,
+                              (SELECT count(*) FROM responses) AS responses,
                               (SELECT count(*) FROM cache_entries) AS cache_entries"""
         for _ in range(50):
             rows = dict(await connection.fetchrow(statement) or {})

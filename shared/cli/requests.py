@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from shared import envelope, topology
+from shared.broker import Message
 from shared.cli.options import HOME, TENANT, Home, Tenant, err, out, run, running
 from shared.client import AmqpClient, HttpClient
+from shared.errors import UndecodableMessage
 from shared.events import AUTO, Event, Priority, RequestAccepted, RequestRejected, ResponseCompleted, ResponseFailed
 from shared.rabbitmq import RabbitBroker
 
@@ -96,13 +98,15 @@ def watch(home: Home = HOME, as_json: AsJson = False) -> None:
     run(work())
 
 
-def _print_event(message: envelope.Message, *, as_json: bool) -> None:
+def _print_event(message: Message, *, as_json: bool) -> None:
     if as_json:
         line = {"routing_key": message.routing_key, "headers": dict(message.headers), "body": _body(message.body)}
         out.print(json.dumps(line, default=str), highlight=False, soft_wrap=True, markup=False)
         return
     subject = envelope.attribute(message, "subject") or ""
-    out.print(f"{subject:36}  {message.routing_key:32}  {_summary(message)}", highlight=False, soft_wrap=True, markup=False)
+    out.print(
+        f"{subject:36}  {message.routing_key:32}  {_summary(message)}", highlight=False, soft_wrap=True, markup=False
+    )
 
 
 def _body(body: bytes) -> object:
@@ -112,10 +116,10 @@ def _body(body: bytes) -> object:
         return body.decode(errors="replace")
 
 
-def _summary(message: envelope.Message) -> str:
+def _summary(message: Message) -> str:
     try:
         event: Event = envelope.decode(message)
-    except envelope.UndecodableMessage:
+    except UndecodableMessage:
         return repr(message.body[:80])
     match event:
         case RequestAccepted(request=request):
@@ -148,5 +152,3 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     if shown.get("cost_usd") is not None:
         facts.append(f"cost ${shown['cost_usd']:.6f}, saved ${shown['saved_usd']:.6f}")
     err.print(f"[dim]{'  ·  '.join(facts)}[/dim]", highlight=False, soft_wrap=True)
-
-

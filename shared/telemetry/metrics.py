@@ -9,7 +9,9 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 # Messaging, in every service
 CONSUMED = Counter("forebay_messages_consumed", "Deliveries settled, by outcome", ["queue", "outcome"])
 PUBLISHED = Counter("forebay_messages_published", "Events confirmed by the broker", ["type"])
-PROCESSING = Histogram("forebay_processing_seconds", "From taking a delivery to settling it", ["queue"], buckets=_SECONDS)
+PROCESSING = Histogram(
+    "forebay_processing_seconds", "From taking a delivery to settling it", ["queue"], buckets=_SECONDS
+)
 UNSETTLED = Gauge("forebay_messages_unsettled", "Deliveries taken and not yet settled", ["queue"])
 CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to the broker")
 
