@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all set-up themselves, and little the second time. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+.PHONY: help setup demo test check lint types contracts format docs lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+setup: $(VENV)/.installed ## install everything: Python packages into .venv, RabbitMQ from the distribution if missing
+	@infra/setup/rabbitmq.sh
+
+$(VENV)/.installed: infra/requirements/dev.txt pyproject.toml infra/setup/python.sh
+	@PYTHON='$(PYTHON)' infra/setup/python.sh $(VENV)
+	@touch $@
+
+demo: setup ## start a stack, send it prompts, show the answers and what they cost, stop the stack
+	@$(BIN)/forebay demo $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(POLICY),--policy '$(POLICY)')
+
+test: setup ## unit, contract and end-to-end tests on a private stack
+	@infra/setup/kubectl.sh
+	@$(BIN)/pytest -q $(ARGS)
+
+check: lint types contracts ## all that guards main besides the tests
+
+lint: setup
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+types: setup
+	@$(BIN)/mypy
+
+contracts: setup
+	@$(BIN)/lint-imports
+
+format: setup ## format the code
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+docs: setup ## write the generated documents: docs/asyncapi.json, docs/openapi.json, docs/settings.md
+	@$(BIN)/python -m infra.documents
+
+lock: setup ## resolve the dependencies anew and pin them by hash
+	@infra/setup/lock.sh
+
+clean: ## remove the virtual environment and the private stacks' data
+	@for home in .forebay .forebay/demo; do [ -x $(BIN)/forebay ] && $(BIN)/forebay down --home $$home >/dev/null || true; done
+	@rm -rf $(VENV) .forebay
