@@ -55,17 +55,18 @@ class CacheHandler:
             return (self._hit(request, key, entry),)
         patience_ends = self._clock.monotonic() + self._policy.leader_patience_s
         while True:
-            leader, leads = self._in_flight.lead_or_follow(request.id, key)
-            if leads and leader.announced:
-                return ()  # delivered again: its miss is on its way already
-            if leads:
+            leader = self._in_flight.leader(request.id, key)
+            repeated = leader.request_id == request.id
+            if repeated and not (leader.announced or leader.leading):
                 return await self._lead(request, leader)
             if answer := await self._follow(leader, patience_ends):
                 return (self._shared(request, key, answer, SAME),)
             if self._clock.monotonic() >= patience_ends or self._full():
-                return (self._missed(request, key, await self._vector(key)),)
+                # Delivered or published again, its miss is on its way already: one call will do.
+                return () if repeated else (self._missed(request, key, await self._vector(key)),)
 
     async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
+        own.leading = True
         try:
             vector = await self._vector(own.key)
             if vector is not None and (found := await self._near(request, own, vector)):
@@ -74,6 +75,8 @@ class CacheHandler:
         except BaseException:
             self._in_flight.release(own)
             raise
+        finally:
+            own.leading = False
         return (self._missed(request, own.key, vector),)
 
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
@@ -154,6 +157,8 @@ class CacheHandler:
     def _shared(
         self, request: Request, key: CacheKey, answer: ResponseCompleted, similarity: float
     ) -> ResponseCompleted:
+        if answer.request_id == request.id:  # asked twice under one id: told twice
+            return answer.model_copy(update={"reply": request.reply})
         metrics.LOOKUPS.labels("coalesced").inc()
         return ResponseCompleted(
             request_id=request.id,

@@ -28,6 +28,7 @@ class Leader:
     """A request whose answer others may share.
 
     Attributes:
+        leading: whether a handler of this replica is at work on it.
         announced: whether the broker has its ``request.missed``, so that a redelivery of it has nothing left to do.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
         expires: seconds on the monotonic clock after which it is forgotten.
@@ -37,6 +38,7 @@ class Leader:
     key: CacheKey
     expires: float
     vector: Vectors | None = None
+    leading: bool = False
     announced: bool = False
     borrows: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,11 +86,10 @@ class InFlight:
         leader = self._leaders.get(exact)
         return leader if leader is not None and leader.request_id == request_id else None
 
-    def lead_or_follow(self, request_id: UUID, key: CacheKey) -> tuple[Leader, bool]:
-        """The leader for this very prompt, and whether it is this request itself."""
+    def leader(self, request_id: UUID, key: CacheKey) -> Leader:
+        """The request that leads for this very prompt: this one, where there is no other."""
         self._forget_old()
-        leader = self._leaders.setdefault(key.exact, self._new(request_id, key))
-        return leader, leader.request_id == request_id
+        return self._leaders.setdefault(key.exact, self._new(request_id, key))
 
     def near(self, own: Leader, vector: Vectors) -> tuple[Leader, float] | None:
         """Another leader in the same scope whose prompt is near enough and verified, with its similarity."""

@@ -22,6 +22,7 @@ from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
+from shared.database import DatabaseUnavailable
 from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
 from shared.events import Submission
 from shared.telemetry import metrics, tracing
@@ -107,7 +108,10 @@ class HttpDoor:
         return self._identities.derived(tenant, b"http", key.encode())
 
     async def _repeated(self, tenant: str, request_id: UUID, submission: Submission) -> Known | None:
-        known = await self._results.find(tenant, request_id)
+        try:
+            known = await self._results.find(tenant, request_id)
+        except DatabaseUnavailable:
+            return None  # the id is the same in any case, and all that follows is idempotent
         if known is not None and known.digest not in (None, digest(submission)):
             raise IdempotencyConflict("this key was used before, with another body", pointer="Idempotency-Key")
         return known

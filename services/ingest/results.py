@@ -32,6 +32,14 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """What is kept in memory of a request: whose it is, and the digest of its body."""
+
+    tenant: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What is on record of a request: the digest of its body, and its result if there is one."""
 
@@ -46,7 +54,7 @@ class Results:
         self._pool = pool
         self._keep = keep
         self._recent: OrderedDict[UUID, Result] = OrderedDict()
-        self._digests: OrderedDict[UUID, str] = OrderedDict()
+        self._admitted: OrderedDict[UUID, Admitted] = OrderedDict()
         self._waiting: dict[UUID, set[asyncio.Future[Result]]] = {}
         self._latency_ms: float | None = None
 
@@ -56,7 +64,7 @@ class Results:
             raise UndecodableMessage(f"{event.TYPE} is no terminal event")
         if event.request_id in self._recent:
             return ()  # the first result is the one on record
-        _remember(self._recent, event.request_id, event, self._keep)
+        _remember(self._recent, event.request_id, event.model_copy(update={"key": None}), self._keep)
         if isinstance(event, ResponseCompleted):
             newest, mean = event.latency_ms, self._latency_ms
             self._latency_ms = newest if mean is None else mean + NEWEST * (newest - mean)
@@ -72,11 +80,12 @@ class Results:
 
     def admitted(self, request: Request) -> None:
         """Take note of a request whose acceptance the broker has confirmed."""
-        _remember(self._digests, request.id, request.digest, self._keep)
+        _remember(self._admitted, request.id, Admitted(request.tenant, request.digest), self._keep)
 
     def digest_of(self, request_id: UUID) -> str | None:
         """The digest of a request this replica admitted not long ago."""
-        return self._digests.get(request_id)
+        admitted = self._admitted.get(request_id)
+        return admitted.digest if admitted else None
 
     @contextmanager
     def waiter(self, request_id: UUID) -> Iterator["asyncio.Future[Result]"]:
@@ -99,16 +108,19 @@ class Results:
         Raises:
             DatabaseUnavailable: memory does not know, and PostgreSQL is away.
         """
-        result, digest = self._recent.get(request_id), self._digests.get(request_id)
-        if result is not None and result.tenant != tenant:
-            return None
-        if result is not None or digest is not None:
-            return Known(digest, result)
+        admitted, result = self._admitted.get(request_id), self._recent.get(request_id)
+        digest = admitted.digest if admitted and admitted.tenant == tenant else None
+        if result is not None:
+            return Known(digest, result) if result.tenant == tenant else None
         try:
             row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
         except database.AWAY as error:
-            raise database.DatabaseUnavailable(f"PostgreSQL is away: {error}") from error
-        return None if row is None else Known(row["digest"], _result(row["status"], row["body"]))
+            if digest is not None:
+                return Known(digest, None)
+            raise database.DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
+        if row is not None:
+            return Known(row["digest"], _result(row["status"], row["body"]))
+        return None if digest is None else Known(digest, None)
 
 
 def _result(status: str | None, body: str | None) -> Result | None:
