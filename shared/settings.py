@@ -4,6 +4,7 @@ What an operator tunes per deployment lives here; what the product decides (tier
 the policy file. ``forebay settings`` prints this page as a table, so every field says what it is and in which unit.
 """
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import InvalidSettings
 
 PREFIX = "FOREBAY_"
+POLICY_IN_PACKAGE = "infra/policy.toml"
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -70,6 +72,15 @@ class Settings(BaseSettings):
 
     # database
     pool_size: PositiveInt = Field(4, description="connections to PostgreSQL one process holds at the most")
+
+
+    @classmethod
+    def table(cls) -> Iterator[tuple[str, str, str]]:
+        """Name, default and meaning of each setting."""
+        for name, field in cls.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            shown = POLICY_IN_PACKAGE if name == "policy_file" else str(default)
+            yield name, shown, field.description or ""
 
 
 def load() -> Settings:

@@ -1,13 +1,11 @@
 """Wiring of ingest."""
 
-from importlib.metadata import version
-
 from services.ingest.amqp_door import AmqpDoor
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
 from services.ingest.results import Results
-from shared import database, service, topology
+from shared import __version__, database, service, topology
 
 
 async def wire(it: service.Service) -> None:
@@ -18,7 +16,7 @@ async def wire(it: service.Service) -> None:
     it.consume(topology.TERMINAL_EVENTS, results.heard)
     it.consume(topology.SUBMITTED, AmqpDoor(intake, identities, results, it.clock).submitted, decode=service.undecoded)
     door = HttpDoor(intake, identities, results, broker=it.broker, clock=it.clock, max_wait_s=it.settings.max_wait_s)
-    it.app = application(door, version("forebay"))
+    it.app = application(door, __version__)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import FastAPI, Header
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -185,18 +186,31 @@ def application(door: HttpDoor, version: str) -> FastAPI:
             {200: "finished within Prefer: wait=N", 202: "accepted: it will get exactly one terminal result"},
             (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY),
         ),
-        openapi_extra={"requestBody": {"required": True, "content": _body_schema()}},
+        openapi_extra={"requestBody": {"required": True, "content": {envelope.JSON: {"schema": _BODY}}}},
     )(door.submit)
     app.get(
         "/v1/requests/{request_id}",
         response_model=RequestView,
         responses=_responses({200: "its state and result"}, (HTTPStatus.NOT_FOUND,)),
     )(door.show)
+    _describe_bodies(app)
     return app
 
 
-def _body_schema() -> dict[str, Any]:
-    return {envelope.JSON: {"schema": Submission.model_json_schema(ref_template="#/components/schemas/{model}")}}
+_BODY: Final = {"$ref": f"#/components/schemas/{Submission.__name__}"}
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Add the schema of the body, which the door reads by itself, to what the framework describes."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        _, schemas = models_json_schema([(Submission, "validation")], ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(schemas["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way the framework documents for extending it
 
 
 def _responses(good: dict[int, str], bad: tuple[HTTPStatus, ...]) -> dict[int | str, dict[str, Any]]:

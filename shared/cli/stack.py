@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic_core import PydanticUndefined
 from rich.table import Table
 
 from shared.cli.options import HOME, Home, err, fail, out, running, told
@@ -118,8 +117,6 @@ def serve(service: Annotated[str, typer.Argument(help=", ".join(SERVICES))]) -> 
 def settings() -> None:
     """Print every setting with its default and what it means."""
     table = Table("variable", "default", "meaning", box=None, header_style="bold")
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
-        shown = "" if default is PydanticUndefined else str(default)
-        table.add_row(f"{PREFIX}{name.upper()}", shown, field.description)
+    for name, default, meaning in Settings.table():
+        table.add_row(f"{PREFIX}{name.upper()}", default, meaning)
     out.print(table)

@@ -66,7 +66,7 @@ async def eventually(found: Callable[[], Awaitable[Any]], *, within_s: float = P
     """The first truthy result, asked for again and again."""
     async with asyncio.timeout(within_s):
         while not (result := await found()):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)  # two cores: asking more often would keep the asked from working
         return result
 
 

@@ -67,17 +67,17 @@ async def test_a_part_that_is_killed_loses_nothing(
     victim: str, api: Api, stack: Stack, home: Path, rows: Rows, kill: Kill
 ) -> None:
     dead_before = await dead_letters(stack)
-    half = [f"Name one thing that starts with the number {n}." for n in range(15)]
-    rest = [f"Spell the number {n}." for n in range(15)]
+    half = [f"Name one thing that starts with the number {n}." for n in range(10)]
+    rest = [f"Spell the number {n}." for n in range(10)]
     submitting = asyncio.create_task(accepted(api, half))
     old_pid = kill(victim)
     ids = await submitting + await accepted(api, rest)
-    assert len(set(ids)) == 30
+    assert len(set(ids)) == 20
     results = await asyncio.gather(*(api.finished(request_id) for request_id in ids))
-    assert [result["status"] for result in results] == ["completed"] * 30
+    assert [result["status"] for result in results] == ["completed"] * 20
     await restarted(home, victim, old_pid)
     await reconnect(rows, stack)
-    await rows.settled(30)
+    await rows.settled(20)
     await drained(stack)
     assert await dead_letters(stack) == dead_before
     assert f"{victim} exited (signal 9), restarting" in (home / "log" / "stack.log").read_text()

@@ -13,6 +13,7 @@ import kubernetes_validate  # has no types
 import pytest
 import yaml
 
+from shared import __version__
 from shared.settings import PREFIX, Settings
 from shared.topology import topology
 
@@ -246,11 +247,10 @@ def test_production_survives_the_loss_of_a_node(root: Path, services: frozenset[
 
 
 def test_production_runs_this_release(root: Path) -> None:
-    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     images = {
         container["image"]
         for pod in rendered(root, "overlays/production").pods.values()
         for container in pod["containers"]
     }
-    assert {image.rpartition(":")[2] for image in images} == {version}
+    assert {image.rpartition(":")[2] for image in images} == {__version__}
     assert [image for image in images if image.startswith("forebay/")] == []
