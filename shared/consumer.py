@@ -108,6 +108,7 @@ class _Settler:
             return
         if not isinstance(outcome, Again):
             await subscription.ack([delivery])
+        log.debug("settled", queue=queue.name, outcome=type(outcome).__name__.lower())
         metrics.CONSUMED.labels(queue.name, type(outcome).__name__.lower()).inc()
 
     async def _publish(self, events: Sequence[Event]) -> None:
@@ -324,8 +325,9 @@ class Arrived:
 
 
 def bind_context(message: Message) -> None:
-    """Bind the request and the trace of a message to the logs of the current task."""
+    """Bind the request, its tenant and its trace to the logs of the current task."""
     structlog.contextvars.bind_contextvars(
         request_id=envelope.attribute(message, "subject"),
+        tenant=envelope.attribute(message, "tenant"),
         trace_id=tracing.resume(message.headers.get(tracing.HEADER)),
     )

@@ -7,8 +7,8 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -56,29 +56,29 @@ def statements(path: Path) -> Mapping[str, str]:
     return MappingProxyType({name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)})
 
 
-@asynccontextmanager
-async def pool(
-    dsn: str,
-    *,
-    size: int,
-    init: Callable[[Any], Awaitable[None]] | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> AsyncIterator["Pool"]:
+def pool(
+    dsn: str, *, size: int, init: Callable[[Any], Awaitable[None]] | None = None, **settings: str
+) -> AbstractAsyncContextManager["Pool"]:
     """A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
 
-    ``init`` runs on each new connection (pgvector's ``register_vector``, say); ``settings`` are PostgreSQL's own.
+    ``init`` runs on each new connection; ``settings`` are PostgreSQL's own.
     """
-    created = asyncpg.create_pool(
+    return asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
         init=init,  # type: ignore[arg-type]  # the stubs want a protocol that a plain function can't show
-        server_settings={"application_name": "forebay", **(settings or {})},
+        server_settings={"application_name": "forebay", **settings},
     )
-    async with created:
-        yield created
+
+
+def vector_pool(dsn: str, *, size: int) -> AbstractAsyncContextManager["Pool"]:
+    """A pool whose connections know pgvector's types and search as the cache wants it."""
+    from pgvector.asyncpg import register_vector  # only the services that have it installed get here
+
+    return pool(dsn, size=size, init=register_vector, **SEARCH_SETTINGS)
 
 
 async def migrate(dsn: str) -> None:

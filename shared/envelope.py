@@ -36,6 +36,7 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         PREFIX + "type": event.TYPE,
         PREFIX + "subject": str(event.subject),
         PREFIX + "time": now.isoformat(),
+        PREFIX + "tenant": event.owner,  # an extension attribute, for logs and for who filters by header
         tracing.HEADER: tracing.child(),
     }
     message = Message(

@@ -238,6 +238,11 @@ class Event(Model):
         raise NotImplementedError
 
     @property
+    def owner(self) -> str:
+        """The tenant whose request it is about."""
+        raise NotImplementedError
+
+    @property
     def reply_address(self) -> ReplyAddress | None:
         """Who else gets a copy; terminal events only."""
         return None
@@ -260,6 +265,10 @@ class RequestAccepted(Event):
     def subject(self) -> UUID:
         return self.request.id
 
+    @property
+    def owner(self) -> str:
+        return self.request.tenant
+
 
 class RequestMissed(Event):
     """No cached answer."""
@@ -278,6 +287,10 @@ class RequestMissed(Event):
     @property
     def subject(self) -> UUID:
         return self.request.id
+
+    @property
+    def owner(self) -> str:
+        return self.request.tenant
 
 
 class RequestRouted(Event):
@@ -299,6 +312,10 @@ class RequestRouted(Event):
     @property
     def subject(self) -> UUID:
         return self.request.id
+
+    @property
+    def owner(self) -> str:
+        return self.request.tenant
 
 
 class RequestRejected(Event):
@@ -324,6 +341,10 @@ class RequestRejected(Event):
     @property
     def subject(self) -> UUID:
         return self.request_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
 
     @property
     def reply_address(self) -> ReplyAddress | None:
@@ -368,6 +389,10 @@ class ResponseCompleted(Event):
         return self.request_id
 
     @property
+    def owner(self) -> str:
+        return self.tenant
+
+    @property
     def reply_address(self) -> ReplyAddress | None:
         return self.reply
 
@@ -404,6 +429,10 @@ class ResponseFailed(Event):
     @property
     def subject(self) -> UUID:
         return self.request_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
 
     @property
     def reply_address(self) -> ReplyAddress | None:

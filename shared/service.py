@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from shared import envelope, probes, settings
 from shared.broker import Message
-from shared.clock import SYSTEM_CLOCK
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.consumer import BatchConsumer, BatchHandler, Consumer, Decode, Handler
 from shared.errors import StartupError
 from shared.policy import Policy, load_policy
@@ -39,8 +39,9 @@ class Service:
         self.policy = policy
         self.broker = broker
         self.topology = topology(policy.tiers)
-        self.clock = SYSTEM_CLOCK
+        self.clock: Clock = SYSTEM_CLOCK
         self.app = Starlette()
+        self.stopping = asyncio.Event()
         self._resources = AsyncExitStack()
         self._consumers: list[Consumer[Any] | BatchConsumer] = []
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -90,12 +91,11 @@ class Service:
 
     async def run(self, wire: Wire) -> None:
         """Connect, declare, wire, consume and serve until SIGTERM or SIGINT."""
-        stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+            asyncio.get_running_loop().add_signal_handler(number, self.stopping.set)
         async with self.broker, self._resources:
-            await self._connected(stopping)
-            if stopping.is_set():
+            await self._connected()
+            if self.stopping.is_set():
                 return
             await wire(self)
             self.app.router.routes.extend(probes.routes(self.broker))
@@ -103,19 +103,19 @@ class Service:
                 jobs = [tasks.create_task(job()) for job in self._background]
                 running = [tasks.create_task(consumer.run()) for consumer in self._consumers]
                 log.info("ready", queues=len(running))
-                await stopping.wait()
+                await self.stopping.wait()
                 log.info("stopping")
                 await self._drain(running)
                 for job in jobs:
                     job.cancel()
         log.info("stopped")
 
-    async def _connected(self, stopping: asyncio.Event) -> None:
-        waits = [asyncio.create_task(self.broker.wait_connected()), asyncio.create_task(stopping.wait())]
+    async def _connected(self) -> None:
+        waits = [asyncio.create_task(self.broker.wait_connected()), asyncio.create_task(self.stopping.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if not stopping.is_set():
+        if not self.stopping.is_set():
             await self.broker.declare(self.topology)
 
     async def _drain(self, running: list[asyncio.Task[None]]) -> None:

@@ -73,7 +73,6 @@ class Settings(BaseSettings):
     # database
     pool_size: PositiveInt = Field(4, description="connections to PostgreSQL one process holds at the most")
 
-
     @classmethod
     def table(cls) -> Iterator[tuple[str, str, str]]:
         """Name, default and meaning of each setting."""

@@ -55,6 +55,11 @@ class Topology:
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all queues."""
+        return frozenset(queue.name for queue in self.queues)
+
     def queue(self, name: str) -> Queue:
         """The queue of that name; raises KeyError."""
         return {queue.name: queue for queue in self.queues}[name]

@@ -1,7 +1,5 @@
 """Wiring of the cache."""
 
-from pgvector.asyncpg import register_vector
-
 from services.cache.embedder import Embedder
 from services.cache.handler import CacheHandler
 from services.cache.inflight import InFlight
@@ -11,14 +9,7 @@ from shared import database, service, topology
 
 async def wire(it: service.Service) -> None:
     policy = it.policy.cache
-    pool = await it.enter(
-        database.pool(
-            it.settings.postgres_dsn,
-            size=it.settings.pool_size,
-            init=register_vector,
-            settings=database.SEARCH_SETTINGS,
-        )
-    )
+    pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
     in_flight = InFlight(it.clock, threshold=policy.threshold, patience_s=policy.leader_patience_s)
     handler = CacheHandler(policy, Embedder(), Lookup(pool, candidates=policy.candidates), in_flight, it.clock)
     it.consume(topology.IN_FLIGHT_EVENTS, in_flight.heard)

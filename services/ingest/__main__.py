@@ -14,9 +14,10 @@ async def wire(it: service.Service) -> None:
     identities = Identities(it.settings.id_secret.get_secret_value())
     intake = Intake(it.policy, it.clock, max_body_bytes=it.settings.max_body_bytes)
     it.consume(topology.TERMINAL_EVENTS, results.heard)
-    it.consume(topology.SUBMITTED, AmqpDoor(intake, identities, results, it.clock).submitted, decode=service.undecoded)
-    door = HttpDoor(intake, identities, results, broker=it.broker, clock=it.clock, max_wait_s=it.settings.max_wait_s)
-    it.app = application(door, __version__)
+    amqp = AmqpDoor(intake, identities, results, it.clock, own_queues=it.topology.names)
+    it.consume(topology.SUBMITTED, amqp.submitted, decode=service.undecoded)
+    http = HttpDoor(intake, identities, results, it, max_wait_s=it.settings.max_wait_s)
+    it.app = application(http, __version__)
 
 
 if __name__ == "__main__":

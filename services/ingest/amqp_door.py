@@ -1,7 +1,7 @@
 """The AMQP door: ``request.submitted[.<priority>[.<tenant>]]``, as bare JSON or as a CloudEvent in binary mode."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -25,19 +25,21 @@ BROKER_HEADERS: Final = "x-"
 class AmqpDoor:
     """Turns what clients publish into accepted or rejected requests."""
 
-    def __init__(self, intake: Intake, identities: Identities, results: Results, clock: Clock) -> None:
+    def __init__(
+        self, intake: Intake, identities: Identities, results: Results, clock: Clock, *, own_queues: Collection[str]
+    ) -> None:
+        """``own_queues`` are no reply addresses: a reply there would be work."""
         self._intake = intake
         self._identities = identities
         self._results = results
         self._clock = clock
+        self._own_queues = own_queues
 
     async def submitted(self, message: Message) -> Sequence[Event]:
         """Accept or reject; never fails for what a client sent."""
-        reply = (
-            ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id) if message.reply_to else None
-        )
-        tenant = DEFAULT_TENANT
+        reply, tenant = None, DEFAULT_TENANT
         try:
+            reply = self._reply_address(message)
             priority, tenant = _addressed(message.routing_key)
             event = self._accept(message, priority, tenant, reply)
         except InvalidRequest as error:
@@ -45,6 +47,13 @@ class AmqpDoor:
             return (self._rejected(message, tenant, error, reply),)
         metrics.ADMITTED.labels("amqp", event.request.priority).inc()
         return (event,)
+
+    def _reply_address(self, message: Message) -> ReplyAddress | None:
+        if not message.reply_to:
+            return None
+        if message.reply_to in self._own_queues:
+            raise InvalidRequest(f"{message.reply_to!r} is a queue of Forebay's own", pointer="reply_to")
+        return ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id)
 
     def _accept(
         self, message: Message, priority: str | None, tenant: str, reply: ReplyAddress | None

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
 
 from fastapi import FastAPI, Header
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from services.ingest import problems
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
-from services.ingest.results import Known, Results
+from services.ingest.results import Known, Result, Results
 from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
 from shared.broker import Broker
@@ -34,6 +34,20 @@ MAX_KEY_CHARS: Final = 255
 TenantHeader = Annotated[str | None, Header(alias="Forebay-Tenant", description="whose request it is")]
 
 
+class Process(Protocol):
+    """What the door needs of the process it is in.
+
+    Attributes:
+        stopping: ends all waits: who waited gets 202 and asks again, elsewhere.
+    """
+
+    @property
+    def broker(self) -> Broker: ...
+
+    clock: Clock
+    stopping: asyncio.Event
+
+
 class HttpDoor:
     """Takes submissions over HTTP and answers for them."""
 
@@ -42,16 +56,16 @@ class HttpDoor:
         intake: Intake,
         identities: Identities,
         results: Results,
+        process: Process,
         *,
-        broker: Broker,
-        clock: Clock,
         max_wait_s: float,
     ) -> None:
         self._intake = intake
         self._identities = identities
         self._results = results
-        self._broker = broker
-        self._clock = clock
+        self._broker = process.broker
+        self._clock = process.clock
+        self._stopping = process.stopping
         self._max_wait_s = max_wait_s
 
     async def submit(
@@ -90,9 +104,14 @@ class HttpDoor:
             self._results.admitted(event.request)
             metrics.ADMITTED.labels("http", urgency).inc()
             if wait_s:
-                await asyncio.wait([answer], timeout=min(wait_s, self._max_wait_s))
+                await self._wait(answer, min(wait_s, self._max_wait_s))
             result = answer.result() if answer.done() else None
         return self._accepted(view(request_id, result, self._clock.now()), submission, waited_s=wait_s)
+
+    async def _wait(self, answer: "asyncio.Future[Result]", seconds: float) -> None:
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((answer, stopping), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()

@@ -1,14 +1,12 @@
 """Wiring of persistence."""
 
-from pgvector.asyncpg import register_vector
-
 from services.persistence.obituary import Obituaries
 from services.persistence.writer import Writer
 from shared import database, service, topology
 
 
 async def wire(it: service.Service) -> None:
-    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1, init=register_vector))
+    pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=1))
     entries = topology.entries(it.policy.tiers)
     limits = {topology.RECORDS: it.settings.tick_rows, entries: it.settings.tick_entries}
     it.consume_batches(limits, Writer(pool, it.clock, entries=entries).write, tick_s=it.settings.tick_ms / 1000)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.broker import Broker, Message, Subscription
+from shared.broker import Broker, Delivery, Message, Subscription
 from shared.errors import TopologyConflict, Unroutable
 from shared.topology import DEAD, EXCHANGES, REQUESTS, Binding, Queue, Topology
 from tests.contract.conftest import DELIVERY_LIMIT
@@ -154,7 +154,7 @@ async def test_what_comes_back_too_often_goes_to_the_dead_letters(declared: Brok
 async def test_a_consumer_holds_no_more_than_its_prefetch(declared: Broker) -> None:
     await declared.publish([message(str(n)) for n in range(5)])
     async with declared.subscribe(WORK, prefetch=2) as one:
-        held = []
+        held: list[Delivery] = []
         while len(held) < 2:
             held += await one.take(5)
         assert [delivery.message.body for delivery in held] == [b"0", b"1"]

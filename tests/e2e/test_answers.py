@@ -1,6 +1,7 @@
 """The path of a request on the real stack: cache, router, inference, rows."""
 
 import asyncio
+from typing import Any
 
 from infra.local.stack import Stack
 from shared.client import AmqpClient
@@ -20,7 +21,7 @@ async def test_the_same_prompt_again_is_an_exact_hit(api: Api, rows: Rows) -> No
     assert (entry["category"], entry["ttl"].total_seconds()) == ("static", 7 * 24 * 3600)
 
 
-async def stored(api: Api, prompt: str) -> dict[str, object]:
+async def stored(api: Api, prompt: str) -> dict[str, Any]:
     """The answer to a prompt once an equal one is in the cache, and not only in flight."""
     async with asyncio.timeout(30):
         while (answer := await api.answer(prompt))["source"] == "coalesced":
