@@ -248,18 +248,10 @@ class Event(Model):
         return None
 
 
-class RequestAccepted(Event):
-    """Validated, has an id and a tenant."""
-
-    TYPE = "forebay.request.accepted.v1"
-    EXCHANGE = REQUESTS
-    PATTERN = "request.accepted.*"
+class RequestEvent(Event):
+    """Base of the events that take a request along."""
 
     request: Request
-
-    @property
-    def routing_key(self) -> str:
-        return f"request.accepted.{self.request.priority}"
 
     @property
     def subject(self) -> UUID:
@@ -270,73 +262,12 @@ class RequestAccepted(Event):
         return self.request.tenant
 
 
-class RequestMissed(Event):
-    """No cached answer."""
-
-    TYPE = "forebay.request.missed.v1"
-    EXCHANGE = REQUESTS
-    PATTERN = "request.missed"
-
-    request: Request
-    key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
-
-    @property
-    def routing_key(self) -> str:
-        return "request.missed"
-
-    @property
-    def subject(self) -> UUID:
-        return self.request.id
-
-    @property
-    def owner(self) -> str:
-        return self.request.tenant
-
-
-class RequestRouted(Event):
-    """What is to run where, and why."""
-
-    TYPE = "forebay.request.routed.v1"
-    EXCHANGE = REQUESTS
-    PATTERN = "request.routed.*"
-
-    request: Request
-    key: CacheKey | None = None
-    route: Route
-    freshness: Freshness
-
-    @property
-    def routing_key(self) -> str:
-        return f"request.routed.{self.route.tier}"
-
-    @property
-    def subject(self) -> UUID:
-        return self.request.id
-
-    @property
-    def owner(self) -> str:
-        return self.request.tenant
-
-
-class RequestRejected(Event):
-    """An AMQP submission that can't be taken; its terminal result."""
-
-    TYPE = "forebay.request.rejected.v1"
-    EXCHANGE = REQUESTS
-    PATTERN = "request.rejected"
+class TerminalEvent(Event):
+    """Base of the events that end a request."""
 
     request_id: UUID
     tenant: Word = DEFAULT_TENANT
-    code: str
-    message: str = Field(description="what was wrong, and what would be right")
-    pointer: str = Field(description="JSON pointer to the offending part of the body, or the name of a header")
-    excerpt: str = Field(description="the beginning of the body as it came, for the sender's logs")
-    rejected_at: AwareDatetime
     reply: ReplyAddress | None = None
-
-    @property
-    def routing_key(self) -> str:
-        return "request.rejected"
 
     @property
     def subject(self) -> UUID:
@@ -351,15 +282,73 @@ class RequestRejected(Event):
         return self.reply
 
 
-class ResponseCompleted(Event):
+class RequestAccepted(RequestEvent):
+    """Validated, has an id and a tenant."""
+
+    TYPE = "forebay.request.accepted.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.accepted.*"
+
+    @property
+    def routing_key(self) -> str:
+        return f"request.accepted.{self.request.priority}"
+
+
+class RequestMissed(RequestEvent):
+    """No cached answer."""
+
+    TYPE = "forebay.request.missed.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.missed"
+
+    key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
+
+    @property
+    def routing_key(self) -> str:
+        return "request.missed"
+
+
+class RequestRouted(RequestEvent):
+    """What is to run where, and why."""
+
+    TYPE = "forebay.request.routed.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.routed.*"
+
+    key: CacheKey | None = None
+    route: Route
+    freshness: Freshness
+
+    @property
+    def routing_key(self) -> str:
+        return f"request.routed.{self.route.tier}"
+
+
+class RequestRejected(TerminalEvent):
+    """An AMQP submission that can't be taken; its terminal result."""
+
+    TYPE = "forebay.request.rejected.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.rejected"
+
+    code: str
+    message: str = Field(description="what was wrong, and what would be right")
+    pointer: str = Field(description="JSON pointer to the offending part of the body, or the name of a header")
+    excerpt: str = Field(description="the beginning of the body as it came, for the sender's logs")
+    rejected_at: AwareDatetime
+
+    @property
+    def routing_key(self) -> str:
+        return "request.rejected"
+
+
+class ResponseCompleted(TerminalEvent):
     """The answer: a request's terminal result."""
 
     TYPE = "forebay.response.completed.v1"
     EXCHANGE = RESPONSES
     PATTERN = "response.completed.*"
 
-    request_id: UUID
-    tenant: Word = DEFAULT_TENANT
     source: Word = Field(description="cache, coalesced, or the tier that answered")
     output_text: str
     model: str
@@ -377,7 +366,6 @@ class ResponseCompleted(Event):
     accepted_at: AwareDatetime
     completed_at: AwareDatetime
     key: CacheKey | None = Field(None, description="of the prompt; null where the cache takes no part")
-    reply: ReplyAddress | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -385,32 +373,18 @@ class ResponseCompleted(Event):
         return f"response.completed.{self.source}"
 
     @property
-    def subject(self) -> UUID:
-        return self.request_id
-
-    @property
-    def owner(self) -> str:
-        return self.tenant
-
-    @property
-    def reply_address(self) -> ReplyAddress | None:
-        return self.reply
-
-    @property
     def latency_ms(self) -> float:
         """Milliseconds from acceptance to completion."""
         return (self.completed_at - self.accepted_at).total_seconds() * 1000
 
 
-class ResponseFailed(Event):
+class ResponseFailed(TerminalEvent):
     """A request's terminal failure."""
 
     TYPE = "forebay.response.failed.v1"
     EXCHANGE = RESPONSES
     PATTERN = "response.failed.*"
 
-    request_id: UUID
-    tenant: Word = DEFAULT_TENANT
     code: Word
     message: str
     attempts: NonNegativeInt = Field(description="calls made to a provider")
@@ -419,24 +393,11 @@ class ResponseFailed(Event):
     accepted_at: AwareDatetime | None = None
     failed_at: AwareDatetime
     exact: UUID | None = Field(None, description="exact cache key of the prompt: frees those who wait for its answer")
-    reply: ReplyAddress | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
 
     @property
     def routing_key(self) -> str:
         return f"response.failed.{self.code}"
-
-    @property
-    def subject(self) -> UUID:
-        return self.request_id
-
-    @property
-    def owner(self) -> str:
-        return self.tenant
-
-    @property
-    def reply_address(self) -> ReplyAddress | None:
-        return self.reply
 
 
 Terminal = ResponseCompleted | ResponseFailed | RequestRejected

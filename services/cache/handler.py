@@ -1,7 +1,7 @@
 """One request at the cache: the exact answer, the answer of one in flight, a near answer, or a miss."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -134,24 +134,18 @@ class CacheHandler:
 
     def _hit(self, request: Request, key: CacheKey, entry: Entry) -> ResponseCompleted:
         metrics.LOOKUPS.labels(entry.match).inc()
-        hit = CacheHit.model_validate(entry, from_attributes=True)
         ttl_s = int((entry.expires_at - entry.stored_at).total_seconds())
-        return ResponseCompleted(
-            request_id=request.id,
-            tenant=request.tenant,
+        return self._completed(
+            request,
+            key,
             source="cache",
             output_text=entry.answer,
             model=entry.model,
             tier=entry.tier,
             freshness=Freshness(category=entry.category, ttl_s=ttl_s, reason="of the cached answer"),
             saved_usd=entry.cost_usd,
-            hit=hit,
+            hit=CacheHit.model_validate(entry, from_attributes=True),
             similarity=entry.similarity,
-            accepted_at=request.accepted_at,
-            completed_at=self._clock.now(),
-            key=key,
-            reply=request.reply,
-            metadata=request.metadata,
         )
 
     def _shared(
@@ -160,9 +154,9 @@ class CacheHandler:
         if answer.request_id == request.id:  # asked twice under one id: told twice
             return answer.model_copy(update={"reply": request.reply})
         metrics.LOOKUPS.labels("coalesced").inc()
-        return ResponseCompleted(
-            request_id=request.id,
-            tenant=request.tenant,
+        return self._completed(
+            request,
+            key,
             source="coalesced",
             output_text=answer.output_text,
             model=answer.model,
@@ -171,11 +165,18 @@ class CacheHandler:
             saved_usd=answer.cost_usd or answer.saved_usd,
             leader_id=answer.request_id,
             similarity=similarity,
+        )
+
+    def _completed(self, request: Request, key: CacheKey, **answer: Any) -> ResponseCompleted:
+        return ResponseCompleted(
+            request_id=request.id,
+            tenant=request.tenant,
             accepted_at=request.accepted_at,
             completed_at=self._clock.now(),
             key=key,
             reply=request.reply,
             metadata=request.metadata,
+            **answer,
         )
 
     def _missed(self, request: Request, key: CacheKey, vector: Vectors | None) -> RequestMissed:

@@ -166,11 +166,13 @@ def _by_status(status: int) -> type[ProviderError]:
 
 def retry_after_s(error: Exception) -> float | None:
     """Seconds the provider asked us to wait: ``retry-after-ms``, or ``Retry-After`` in seconds."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
+    headers: Mapping[str, Any] = (
+        getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
+    )
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return max(0.0, float(headers.get(name)) / scale)
-        except (TypeError, ValueError, AttributeError):
+            return max(0.0, float(headers[name]) / scale)
+        except (KeyError, TypeError, ValueError):
             continue
     return None
 

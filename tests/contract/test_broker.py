@@ -112,7 +112,7 @@ async def test_what_was_not_acknowledged_comes_again(declared: Broker) -> None:
 async def test_acknowledging_several_at_once_leaves_the_others(declared: Broker) -> None:
     await declared.publish([message(str(n)) for n in range(6)])
     async with declared.subscribe(WORK, prefetch=6) as subscription:
-        taken = []
+        taken: list[Delivery] = []
         while len(taken) < 6:
             taken += await subscription.take(6)
         await subscription.ack(taken[:2])

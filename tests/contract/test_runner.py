@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
@@ -15,8 +16,7 @@ from shared.events import Event, RequestAccepted, RequestMissed, ResponseFailed,
 from shared.topology import ACCEPTED, MISSED, RECORDS, Queue
 
 PATIENCE_S = 10
-EVENT = example(RequestAccepted)
-assert isinstance(EVENT, RequestAccepted)
+EVENT = cast("RequestAccepted", example(RequestAccepted))
 
 
 class Refused(ForebayError):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
@@ -59,7 +59,7 @@ class Api:
             shown: dict[str, Any] = response.json()
             return shown if shown["status"] in ("completed", "failed") else None
 
-        return await eventually(result)
+        return cast("dict[str, Any]", await eventually(result))
 
 
 async def eventually(found: Callable[[], Awaitable[Any]], *, within_s: float = PATIENCE_S) -> Any:
