@@ -54,6 +54,11 @@ class Delivery:
 class Subscription(Protocol):
     """Deliveries of one queue, bounded by the prefetch."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether its connection is gone; what was unacknowledged comes again to somebody."""
+        ...
+
     async def take(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one delivery and return up to ``limit`` of them, oldest first.
 

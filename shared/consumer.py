@@ -24,7 +24,7 @@ import structlog
 from shared import envelope
 from shared.broker import Broker, Delivery, Message, Subscription
 from shared.clock import SYSTEM_CLOCK, Clock
-from shared.errors import BrokerError, BrokerUnavailable, ForebayError, UndecodableMessage
+from shared.errors import BrokerError, BrokerUnavailable, ForebayError, UndecodableMessage, Unpublishable
 from shared.events import Event
 from shared.telemetry import metrics, tracing
 from shared.topology import DEAD, Queue
@@ -83,37 +83,57 @@ class _Settler:
         self._clock = clock
         self._source = source
 
-    async def settle(self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome) -> None:
-        """Publish what follows, wait for the confirms, acknowledge; what can't be settled now goes back."""
-        try:
-            match outcome:
-                case Done(events):
-                    await self._publish(events)
-                case Dead(code, reason):
-                    log.error("dead-lettered", queue=queue.name, code=code, reason=reason)
-                    await self._broker.publish([obituary(queue, delivery, outcome)])
-                case Again():
-                    await subscription.hand_back([delivery], failed=False)
-                case _:
-                    assert_never(outcome)
-        except BrokerUnavailable as error:
-            log.warning("handed back", queue=queue.name, error=str(error))
-            await subscription.hand_back([delivery], failed=False)
-            return
-        except BrokerError as error:
-            # A wrong binding or a full queue. It comes back, but not in a hot loop.
-            log.error("handed back", queue=queue.name, code=error.code, error=str(error))  # noqa: TRY400
-            await self._clock.sleep(PAUSE_MAX_S)
-            await subscription.hand_back([delivery])
-            return
-        if not isinstance(outcome, Again):
-            await subscription.ack([delivery])
+    async def settle(
+        self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome, stopping: asyncio.Event
+    ) -> None:
+        """Publish what follows, wait for the confirms, acknowledge.
+
+        What was achieved is not thrown away because the broker is slow or a queue is full: publishing is tried again
+        until the connection is lost or the service stops, and then the delivery goes back.
+        """
+        tries = 0
+        while True:
+            try:
+                await self._carry_out(subscription, queue, delivery, outcome)
+                break
+            except Unpublishable as error:
+                if isinstance(outcome, Dead):
+                    raise
+                outcome = Dead(error.code, str(error))
+            except BrokerError as error:
+                tries += 1
+                log.warning("could not publish", queue=queue.name, tries=tries, code=error.code, error=str(error))
+                if error.retryable and not stopping.is_set() and not subscription.lost:
+                    await self._clock.sleep(pause_s(tries))
+                    continue
+                if not error.retryable:  # a binding is missing: not in a hot loop
+                    await self._clock.sleep(PAUSE_MAX_S)
+                await subscription.hand_back([delivery], failed=not error.retryable)
+                return
         log.debug("settled", queue=queue.name, outcome=type(outcome).__name__.lower())
         metrics.CONSUMED.labels(queue.name, type(outcome).__name__.lower()).inc()
 
+    async def _carry_out(self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome) -> None:
+        match outcome:
+            case Done(events):
+                await self._publish(events)
+                await subscription.ack([delivery])
+            case Dead(code, reason):
+                log.error("gave up", queue=queue.name, code=code, reason=reason, attempts=delivery.attempts)
+                if not queue.exclusive:  # a copy of our own needs no burial
+                    await self._broker.publish([obituary(queue, delivery, outcome)])
+                await subscription.ack([delivery])
+            case Again():
+                await subscription.hand_back([delivery], failed=False)
+            case _:
+                assert_never(outcome)
+
     async def _publish(self, events: Sequence[Event]) -> None:
         now = self._clock.now()
-        messages = [message for event in events for message in envelope.encode(event, source=self._source, now=now)]
+        try:
+            messages = [message for event in events for message in envelope.encode(event, source=self._source, now=now)]
+        except ValueError as error:
+            raise Unpublishable(f"an event that cannot be encoded: {error}") from error
         if messages:
             await self._broker.publish(messages)
         for event in events:
@@ -127,9 +147,18 @@ def obituary(queue: Queue, delivery: Delivery, dead: Dead) -> Message:
         delivery.message,
         exchange=DEAD.name,
         routing_key=queue.name,
-        headers={**delivery.message.headers, **reason},
+        headers=_plain(delivery.message.headers) | reason,
         mandatory=True,
     )
+
+
+def _plain(headers: Mapping[str, object]) -> dict[str, object]:
+    """Headers as a client may have sent them, without what can be read but not written again."""
+    return {
+        name: value if isinstance(value, str | bool | int) else repr(value)
+        for name, value in headers.items()
+        if not name.startswith("x-")
+    }
 
 
 class Consumer(Generic[T]):
@@ -164,9 +193,12 @@ class Consumer(Generic[T]):
                 async with self._broker.subscribe(self._queue, prefetch=self._concurrency) as subscription:
                     attempt = 0
                     self._subscription = subscription
+                    if self._stopping.is_set():  # told to stop while it was subscribing
+                        await subscription.close()
                     await self._handle_all(subscription)
-            except* BrokerUnavailable:
+            except* BrokerUnavailable as lost:
                 # Handlers under way were cancelled: the broker hands their deliveries out again.
+                log.warning("will subscribe again", queue=self._queue.name, error=str(lost.exceptions[0]))
                 await self._clock.sleep(pause_s(attempt))
                 attempt += 1
 
@@ -187,7 +219,7 @@ class Consumer(Generic[T]):
         bind_context(delivery.message)
         with metrics.UNSETTLED.labels(self._queue.name).track_inprogress():
             outcome = await self._decide(delivery)
-            await self._settler.settle(subscription, self._queue, delivery, outcome)
+            await self._settler.settle(subscription, self._queue, delivery, outcome, self._stopping)
         metrics.PROCESSING.labels(self._queue.name).observe(time.perf_counter() - began)
 
     async def _decide(self, delivery: Delivery) -> Outcome:
@@ -251,7 +283,8 @@ class BatchConsumer:
                     }
                     attempt = 0
                     await self._tick_until_stopped(sources)
-            except BrokerUnavailable:
+            except BrokerUnavailable as lost:
+                log.warning("will subscribe again", queues=[queue.name for queue in self._limits], error=str(lost))
                 await self._clock.sleep(pause_s(attempt))
                 attempt += 1
 
@@ -280,11 +313,14 @@ class BatchConsumer:
             if isinstance(outcome, Done) and not outcome.events:
                 done.setdefault(item.queue, []).append(item)
             else:
-                await self._settler.settle(item.subscription, item.queue, item.delivery, outcome)
+                await self._settle(item, outcome)
         for queue, items in done.items():
             await items[0].subscription.ack([item.delivery for item in items])
             metrics.CONSUMED.labels(queue.name, "done").inc(len(items))
             metrics.PROCESSING.labels(queue.name).observe(time.perf_counter() - began)
+
+    async def _settle(self, item: "Arrived", outcome: Outcome) -> None:
+        await self._settler.settle(item.subscription, item.queue, item.delivery, outcome, self._stopping)
 
     async def _decoded(self, arrived: Sequence["Arrived"]) -> list[tuple["Arrived", Event]]:
         decoded = []
@@ -293,7 +329,7 @@ class BatchConsumer:
                 decoded.append((item, envelope.decode(item.delivery.message)))
             except UndecodableMessage as error:
                 dead = Dead(error.code, str(error))
-                await self._settler.settle(item.subscription, item.queue, item.delivery, dead)
+                await self._settle(item, dead)
         return decoded
 
     async def _decide(self, batch: Sequence[tuple["Arrived", Event]]) -> Sequence[tuple["Arrived", Outcome]]:

@@ -31,6 +31,9 @@ AWAY: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,
 )
+# What a reader that can do without the answer takes for "not available": all of the above, a missing table, a wrong
+# password, a database without pgvector (a ValueError of pgvector's own).
+FAILED: Final = (*AWAY, asyncpg.PostgresError, ValueError)
 # For searches by vector: look at 64 candidates, and go on while the filter leaves too few (pgvector 0.8).
 SEARCH_SETTINGS: Final = {
     "hnsw.ef_search": "64",

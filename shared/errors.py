@@ -14,7 +14,8 @@
     ├── BrokerError
     │   ├── BrokerUnavailable        retryable: no connection, or no confirm in time
     │   ├── PublishRefused           retryable: a queue is full
-    │   └── Unroutable               a mandatory message that no queue takes
+    │   ├── Unroutable               a mandatory message that no queue takes
+    │   └── Unpublishable            a message that AMQP cannot carry
     └── ProviderError                the call to a model failed (see services/inference/errors.py)
 
 Whether trying again can help is a property of the class (``retryable``); ``code`` is the stable name that ends up in
@@ -106,6 +107,12 @@ class PublishRefused(BrokerError):
 
     code = "publish_refused"
     retryable = True
+
+
+class Unpublishable(BrokerError):
+    """A message that AMQP cannot carry: a header of a type or size it does not know."""
+
+    code = "unpublishable"
 
 
 class Unroutable(BrokerError):

@@ -81,14 +81,22 @@ def _kind_of_input(value: object) -> str | None:
     return "text" if isinstance(value, str) else "turns" if isinstance(value, list | tuple) else None
 
 
+class TakenTurn(Turn):
+    """A turn on its way through the services, which may be older than the one that wrote it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_INPUT_KIND = Discriminator(
+    _kind_of_input,
+    custom_error_type="input_type",
+    custom_error_message='must be a string, or a list of turns such as {"role": "user", "content": "…"}',
+)
 Input = Annotated[
     Annotated[Prompt, Tag("text")] | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=200), Tag("turns")],
-    Discriminator(
-        _kind_of_input,
-        custom_error_type="input_type",
-        custom_error_message='must be a string, or a list of turns such as {"role": "user", "content": "…"}',
-    ),
+    _INPUT_KIND,
 ]
+TakenInput = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[TakenTurn, ...], Tag("turns")], _INPUT_KIND]
 
 
 class Submission(Model):
@@ -147,6 +155,7 @@ class Request(Submission):
 
     model_config = ConfigDict(extra="ignore")
 
+    input: TakenInput
     id: UUID
     tenant: Word = DEFAULT_TENANT
     priority: Priority = Priority.INTERACTIVE

@@ -60,7 +60,7 @@ class MemoryBroker:
         self.published: list[Message] = []
 
     async def declare(self, topology: Topology) -> None:
-        """Create what is missing; raises TopologyConflict where a queue exists with other bindings."""
+        """Create what is missing; raises TopologyConflict where a queue exists and is of another kind."""
         for queue in topology.queues:
             line = self._lines.setdefault(queue.name, _Line(queue))
             if line.queue.dead_letters != queue.dead_letters:
@@ -141,6 +141,11 @@ class MemorySubscription:
         self._unacked: dict[int, _Stored] = {}
         self._settled = asyncio.Event()
         self._closed = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the broker was disconnected by a test."""
+        return not self._broker.connected
 
     async def take(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one delivery; empty once closed."""

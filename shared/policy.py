@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -21,6 +22,7 @@ from shared.errors import InvalidPolicy
 from shared.events import AUTO, Word
 
 LOCAL: Final = "local/"
+LONGEST_TTL_S: Final = 10 * 365 * 86_400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -78,16 +80,16 @@ class Length(Section):
 class Weights(Section):
     """What each signal adds to the score."""
 
-    short: float
-    long: float
-    code: float
-    maths: float
-    reasoning: float
-    simple: float
-    steps: float
-    constraints: float
-    clauses: float
-    questions: float
+    short: FiniteFloat
+    long: FiniteFloat
+    code: FiniteFloat
+    maths: FiniteFloat
+    reasoning: FiniteFloat
+    simple: FiniteFloat
+    steps: FiniteFloat
+    constraints: FiniteFloat
+    clauses: FiniteFloat
+    questions: FiniteFloat
 
 
 class Words(Section):
@@ -105,7 +107,7 @@ class RouterPolicy(Section):
     default: Word
     below: Word
     above: Word
-    threshold: float
+    threshold: FiniteFloat
     length: Length
     weights: Weights
     words: Words
@@ -125,7 +127,7 @@ class CachePolicy(Section):
 class Category(Section):
     """Answers that may be reused for the same time."""
 
-    ttl: Annotated[PositiveInt, BeforeValidator(seconds)]
+    ttl: Annotated[PositiveInt, Field(le=LONGEST_TTL_S), BeforeValidator(seconds)]
     words: tuple[str, ...] = ()
 
 

@@ -21,8 +21,9 @@ import structlog
 from aio_pika import abc
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError, PublishError
 
+from shared import tolerance
 from shared.broker import Delivery, Message
-from shared.errors import BrokerUnavailable, PublishRefused, TopologyConflict, Unroutable
+from shared.errors import BrokerUnavailable, PublishRefused, TopologyConflict, Unpublishable, Unroutable
 from shared.telemetry import metrics
 from shared.topology import DEAD, Queue, Topology
 
@@ -34,6 +35,9 @@ log = structlog.stdlib.get_logger(__name__)
 CONNECT_TIMEOUT_S: Final = 10.0
 RECONNECT_MAX_S: Final = 5.0
 HEARTBEAT_S: Final = 15
+PRIVATE_MESSAGES: Final = 100_000
+UNLIMITED: Final = 1_000_000
+COPIES_UNDER_WAY: Final = 1000
 # What aio-pika raises when a connection or channel is gone, or goes while it is being used.
 LOST: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
 
@@ -41,7 +45,18 @@ LOST: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
 class RabbitBroker:
     """A connection to RabbitMQ that comes back by itself."""
 
-    def __init__(self, url: str, *, name: str, publish_timeout_s: float = 10.0, delivery_limit: int = 20) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        publish_timeout_s: float = 10.0,
+        delivery_limit: int = 20,
+        topology: Topology | None = None,
+    ) -> None:
+        """``topology`` is declared on every connection: a broker that lost its data gets it again."""
+        tolerance.install()
+        self._topology = topology
         self._url = url
         self._name = name
         self._publish_timeout_s = publish_timeout_s
@@ -59,7 +74,7 @@ class RabbitBroker:
     ) -> None:
         assert self._keeper is not None
         self._keeper.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, TopologyConflict):
             await self._keeper
 
     @property
@@ -67,9 +82,28 @@ class RabbitBroker:
         """Whether there is a connection right now."""
         return self._session is not None
 
+    @property
+    def address(self) -> str:
+        """Where the broker is, without the password."""
+        return _without_password(self._url)
+
     async def wait_connected(self) -> None:
-        """Return once there is a connection."""
-        await self._up.wait()
+        """Return once there is a connection.
+
+        Raises:
+            TopologyConflict: the broker has other queues of these names.
+        """
+        assert self._keeper is not None
+        up = asyncio.ensure_future(self._up.wait())
+        await asyncio.wait((up, self._keeper), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if self._keeper.done():
+            self._keeper.result()
+
+    async def watch(self) -> None:
+        """Never return; raises what keeps the connection from coming back, as :meth:`wait_connected` does."""
+        assert self._keeper is not None
+        await asyncio.shield(self._keeper)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -88,11 +122,18 @@ class RabbitBroker:
 
     async def _connect(self) -> "_Session":
         attempts = stamina.retry_context(
-            on=(*LOST, TimeoutError), attempts=None, timeout=None, wait_max=RECONNECT_MAX_S, wait_jitter=1.0
+            on=(*LOST, TimeoutError, BrokerUnavailable),
+            attempts=None,
+            timeout=None,
+            wait_max=RECONNECT_MAX_S,
+            wait_jitter=1.0,
         )
         async for attempt in attempts:
             with attempt:
-                return await _Session.open(self._url, self._name)
+                session = await _Session.open(self._url, self._name)
+                if self._topology is not None:
+                    await self._declare(session, self._topology)
+                return session
         raise AssertionError("unreachable: there is no limit to the attempts")
 
     def _now(self) -> "_Session":
@@ -102,7 +143,9 @@ class RabbitBroker:
 
     async def declare(self, topology: Topology) -> None:
         """Declare all of it; see :class:`shared.broker.Broker`."""
-        session = self._now()
+        await self._declare(self._now(), topology)
+
+    async def _declare(self, session: "_Session", topology: Topology) -> None:
         try:
             async with session.channel() as channel:
                 for exchange in topology.exchanges:
@@ -130,18 +173,22 @@ class RabbitBroker:
         return declared
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Publish all, pipelined; see :class:`shared.broker.Broker`."""
+        """Publish all, pipelined; see :class:`shared.broker.Broker`. What nobody must take is not waited for."""
         session = self._now()
+        mandatory = [message for message in messages if message.mandatory]
         try:
             async with asyncio.timeout(self._publish_timeout_s):
                 results = await asyncio.gather(
-                    *(session.publish(message) for message in messages), return_exceptions=True
+                    *(session.publish(message) for message in mandatory), return_exceptions=True
                 )
         except TimeoutError:
             raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s") from None
-        for message, result in zip(messages, results, strict=True):
-            if isinstance(result, BaseException) and message.mandatory:
+        for message, result in zip(mandatory, results, strict=True):
+            if isinstance(result, BaseException):
                 raise _publish_error(message, result) from result
+        for message in messages:
+            if not message.mandatory:
+                session.publish_copy(message, within_s=self._publish_timeout_s)
 
     @asynccontextmanager
     async def subscribe(self, queue: Queue, *, prefetch: int) -> AsyncIterator["RabbitSubscription"]:
@@ -164,9 +211,10 @@ class RabbitBroker:
 def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
     """The x-arguments a queue is declared with."""
     if queue.exclusive:
-        return None
+        return {"x-max-length": PRIVATE_MESSAGES}  # the oldest give way: who follows events can bear a gap
     if queue.dead_letters:
-        return {"x-queue-type": "quorum"}
+        # RabbitMQ 4 would drop a letter that was read and returned 20 times.
+        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,
@@ -185,6 +233,7 @@ class _Session:
         self._exchanges: dict[tuple[str, bool], abc.AbstractExchange] = {}
         self._publisher: abc.AbstractChannel
         self._replies: abc.AbstractChannel
+        self._copies: set[asyncio.Task[None]] = set()
         self.lost = asyncio.Event()
 
     @classmethod
@@ -221,6 +270,20 @@ class _Session:
         exchange = await self._exchange(message)
         await exchange.publish(_to_wire(message), message.routing_key, mandatory=message.mandatory)
 
+    def publish_copy(self, message: Message, *, within_s: float) -> None:
+        """Publish and don't look back: a reply queue that is gone, full or slow is its owner's business."""
+        if len(self._copies) >= COPIES_UNDER_WAY:
+            log.warning("a copy is dropped: too many are not confirmed", queue=message.routing_key)
+            return
+        task = asyncio.create_task(self._publish_quietly(message, within_s))
+        self._copies.add(task)
+        task.add_done_callback(self._copies.discard)
+
+    async def _publish_quietly(self, message: Message, within_s: float) -> None:
+        with suppress(*LOST, TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.publish(message)
+
     async def _exchange(self, message: Message) -> abc.AbstractExchange:
         key = (message.exchange, message.mandatory)
         if key not in self._exchanges:
@@ -232,6 +295,8 @@ class _Session:
         return self._exchanges[key]
 
     async def close(self) -> None:
+        for copy in tuple(self._copies):
+            copy.cancel()
         with suppress(*LOST, TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connection.close()
@@ -259,6 +324,11 @@ class RabbitSubscription:
         self._underlay = underlay
         self._tag = await self._queue.consume(self._on_message)
 
+    @property
+    def lost(self) -> bool:
+        """Whether its connection is gone."""
+        return self._gone or self._connection_lost.is_set()
+
     def _on_lost(self, *_: object) -> None:
         self._gone = True
         self._changed.set()
@@ -280,7 +350,7 @@ class RabbitSubscription:
 
     def take_nowait(self, limit: int) -> Sequence[Delivery]:
         """What is here already."""
-        if self._gone or self._connection_lost.is_set():
+        if self.lost:
             raise BrokerUnavailable(f"the channel that consumes {self._queue.name} is gone")
         return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
 
@@ -330,8 +400,10 @@ def _publish_error(message: Message, error: BaseException) -> Exception:
             return Unroutable(f"no queue takes {what}")
         case DeliveryError():
             return PublishRefused(f"a queue that takes {what} is full")
-        case _:
+        case _ if isinstance(error, LOST):
             return BrokerUnavailable(f"publishing {what}: {error!r}")
+        case _:
+            return Unpublishable(f"publishing {what}: {error!r}")
 
 
 def _to_wire(message: Message) -> aio_pika.Message:

@@ -6,7 +6,7 @@ On SIGTERM a service stops taking, finishes what it has or hands it back, and ex
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -44,7 +44,6 @@ class Service:
         self.stopping = asyncio.Event()
         self._resources = AsyncExitStack()
         self._consumers: list[Consumer[Any] | BatchConsumer] = []
-        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
         """Open something that is closed when the service ends, after the consumers."""
@@ -85,38 +84,33 @@ class Service:
             )
         )
 
-    def background(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``job()`` beside the consumers until the service ends."""
-        self._background.append(job)
-
     async def run(self, wire: Wire) -> None:
         """Connect, declare, wire, consume and serve until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stopping.set)
         async with self.broker, self._resources:
-            await self._connected()
-            if self.stopping.is_set():
-                return
             await wire(self)
             self.app.router.routes.extend(probes.routes(self.broker))
             async with _serving(self.app, self.settings), asyncio.TaskGroup() as tasks:
-                jobs = [tasks.create_task(job()) for job in self._background]
+                await self._connected()
+                watching = tasks.create_task(self.broker.watch())
                 running = [tasks.create_task(consumer.run()) for consumer in self._consumers]
                 log.info("ready", queues=len(running))
                 await self.stopping.wait()
                 log.info("stopping")
                 await self._drain(running)
-                for job in jobs:
-                    job.cancel()
+                watching.cancel()
         log.info("stopped")
 
     async def _connected(self) -> None:
+        if not self.broker.connected:
+            log.info("connecting to RabbitMQ", address=self.broker.address, setting="FOREBAY_AMQP_URL")
         waits = [asyncio.create_task(self.broker.wait_connected()), asyncio.create_task(self.stopping.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
+        done, late = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in late:
             wait.cancel()
-        if not self.stopping.is_set():
-            await self.broker.declare(self.topology)
+        for wait in done:
+            wait.result()
 
     async def _drain(self, running: list[asyncio.Task[None]]) -> None:
         for consumer in self._consumers:
@@ -192,5 +186,6 @@ async def _run(name: str, config: Settings, policy: Policy, wire: Wire) -> None:
         name=f"forebay {name}",
         publish_timeout_s=config.publish_timeout_s,
         delivery_limit=config.delivery_limit,
+        topology=topology(policy.tiers),
     )
     await Service(name, config, policy, broker).run(wire)

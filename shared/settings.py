@@ -7,9 +7,21 @@ the policy file. ``forebay settings`` prints this page as a table, so every fiel
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AmqpDsn,
+    Field,
+    HttpUrl,
+    PositiveFloat,
+    PositiveInt,
+    PostgresDsn,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import InvalidSettings
@@ -17,6 +29,23 @@ from shared.errors import InvalidSettings
 PREFIX = "FOREBAY_"
 POLICY_IN_PACKAGE = "infra/policy.toml"
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _address(kind: type[AmqpDsn] | type[PostgresDsn] | type[HttpUrl]) -> AfterValidator:
+    """Text that must be an address of some kind, and stays the text it is."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def check(text: str) -> str:
+        adapter.validate_python(text)
+        return text
+
+    return AfterValidator(check)
+
+
+Seconds = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+AmqpAddress = Annotated[str, _address(AmqpDsn)]
+PostgresAddress = Annotated[str, _address(PostgresDsn)]
+HttpAddress = Annotated[str, _address(HttpUrl)]
 
 
 def packaged_policy() -> Path:
@@ -32,10 +61,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     # Where the others are
-    amqp_url: str = Field("amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ, with the virtual host as path")
-    postgres_dsn: str = Field("postgresql://postgres@127.0.0.1:5432/forebay", description="PostgreSQL with pgvector")
+    amqp_url: AmqpAddress = Field(
+        "amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ, with the virtual host as path"
+    )
+    postgres_dsn: PostgresAddress = Field(
+        "postgresql://postgres@127.0.0.1:5432/forebay", description="PostgreSQL with pgvector"
+    )
     policy_file: Path = Field(default_factory=packaged_policy, description="the policy: tiers, thresholds, categories")
-    local_model_url: str = Field(
+    local_model_url: HttpAddress = Field(
         "http://127.0.0.1:8090/v1", description="OpenAI-compatible server behind models named local/…"
     )
 
@@ -44,20 +77,21 @@ class Settings(BaseSettings):
     http_port: Port = Field(8080, description="port of the same; 0 takes a free one")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
-    shutdown_s: PositiveFloat = Field(20.0, description="seconds a service may take to finish its work on SIGTERM")
+    shutdown_s: Seconds = Field(20.0, description="seconds a service may take to finish its work on SIGTERM")
 
     # Messaging
     prefetch: PositiveInt = Field(200, description="messages a consumer holds unacknowledged")
-    publish_timeout_s: PositiveFloat = Field(10.0, description="seconds to wait for the broker's confirm of a publish")
+    publish_timeout_s: Seconds = Field(10.0, description="seconds to wait for the broker's confirm of a publish")
     delivery_limit: PositiveInt = Field(20, description="redeliveries of a message before it is dead-lettered")
 
     # ingest
     id_secret: SecretStr = Field(
         SecretStr("forebay-development-only"),
+        min_length=16,
         description="key that signs request ids; the same for all replicas of ingest, and secret",
     )
     max_body_bytes: PositiveInt = Field(524_288, description="bytes a request body may have at either door")
-    max_wait_s: PositiveFloat = Field(60.0, description="seconds at most that Prefer: wait=N is honoured for")
+    max_wait_s: Seconds = Field(60.0, description="seconds at most that Prefer: wait=N is honoured for")
     recent_results: PositiveInt = Field(10_000, description="results a replica of ingest keeps at hand in memory")
 
     # inference
@@ -91,5 +125,11 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        faults = [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}{_got(e)}" for e in error.errors()]
         raise InvalidSettings("; ".join(faults)) from None
+
+
+def _got(fault: ErrorDetails) -> str:
+    """The value that is wrong, unless it may hold a password."""
+    secret = fault["loc"][0] in ("id_secret", "amqp_url", "postgres_dsn")
+    return "" if secret else f" (got {fault['input']!r})"

@@ -67,7 +67,7 @@ def ready(port: int, management: int) -> bool:
 
 def url(port: int) -> str:
     """The broker's address, with the default user, who is welcome from loopback only."""
-    return f"amqp://guest:guest@{LOOPBACK}:{port}/"
+    return f"amqp://guest:guest@{LOOPBACK}:{port}/%2F"
 
 
 def server_script() -> Path:

@@ -60,10 +60,15 @@ BEGIN
         FOREACH kind IN ARRAY ARRAY['requests', 'responses'] LOOP
             name := kind || to_char(day, '_YYYYMMDD');
             CONTINUE WHEN to_regclass(name) IS NOT NULL;
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, kind,
-                           forebay_first_id(day::timestamp AT TIME ZONE 'UTC'),
-                           forebay_first_id((day + 1)::timestamp AT TIME ZONE 'UTC'));
-            made := made + 1;
+            BEGIN
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, kind,
+                               forebay_first_id(day::timestamp AT TIME ZONE 'UTC'),
+                               forebay_first_id((day + 1)::timestamp AT TIME ZONE 'UTC'));
+                made := made + 1;
+            EXCEPTION WHEN check_violation THEN
+                -- Rows of that day are in the stray partition already, and stay there.
+                NULL;
+            END;
         END LOOP;
     END LOOP;
     RETURN made;

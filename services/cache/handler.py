@@ -53,17 +53,17 @@ class CacheHandler:
         key = cache_key(request, embedder=self._embedder.version)
         if entry := await self._exact(key):
             return (self._hit(request, key, entry),)
-        patience_ends = self._clock.monotonic() + self._policy.leader_patience_s
         while True:
             leader = self._in_flight.leader(request.id, key)
-            repeated = leader.request_id == request.id
-            if repeated and not (leader.announced or leader.leading):
+            if leader.request_id == request.id and not (leader.announced or leader.leading):
                 return await self._lead(request, leader)
-            if answer := await self._follow(leader, patience_ends):
+            if self._waiting >= self._policy.max_waiting or self._too_late(request):
+                return (self._missed(request, key, await self._vector(key)),)
+            if answer := await self._follow(request, leader):
                 return (self._shared(request, key, answer, SAME),)
-            if self._clock.monotonic() >= patience_ends or self._full():
-                # Delivered or published again, its miss is on its way already: one call will do.
-                return () if repeated else (self._missed(request, key, await self._vector(key)),)
+            if leader.failed and leader.request_id == request.id:
+                return ()  # delivered again, and its end has been told
+            # The leader failed or took too long. Whoever is first to see it leads, the others follow that one.
 
     async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
         own.leading = True
@@ -84,24 +84,25 @@ class CacheHandler:
             return self._hit(request, own.key, entry)
         if near := self._in_flight.near(own, vector):
             leader, similarity = near
-            patience_ends = self._clock.monotonic() + self._policy.leader_patience_s
-            if answer := await self._follow(leader, patience_ends):
+            if answer := await self._follow(request, leader):
                 return self._shared(request, own.key, answer, similarity)
             own.borrows = False
         return None
 
-    async def _follow(self, leader: Leader, patience_ends: float) -> ResponseCompleted | None:
-        if self._full():
-            return None
+    async def _follow(self, request: Request, leader: Leader) -> ResponseCompleted | None:
+        """The leader's answer; None when it failed, took longer than the policy's patience, or comes too late."""
+        left_s = leader.expires - self._clock.monotonic()
+        if request.deadline is not None:
+            left_s = min(left_s, (request.deadline - self._clock.now()).total_seconds())
         self._waiting += 1
         try:
             with metrics.WAITING.track_inprogress():
-                return await leader.wait(max(0.0, patience_ends - self._clock.monotonic()))
+                return await leader.wait(max(0.0, left_s))
         finally:
             self._waiting -= 1
 
-    def _full(self) -> bool:
-        return self._waiting >= self._policy.max_waiting
+    def _too_late(self, request: Request) -> bool:
+        return request.deadline is not None and request.deadline <= self._clock.now()
 
     async def _exact(self, key: CacheKey) -> Entry | None:
         try:
@@ -164,7 +165,7 @@ class CacheHandler:
             freshness=answer.freshness,
             saved_usd=answer.cost_usd or answer.saved_usd,
             leader_id=answer.request_id,
-            similarity=similarity,
+            similarity=min(similarity, SAME if answer.similarity is None else answer.similarity),
         )
 
     def _completed(self, request: Request, key: CacheKey, **answer: Any) -> ResponseCompleted:

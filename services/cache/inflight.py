@@ -9,6 +9,7 @@ the first two of them at the same instant may both lead: that costs one call, ne
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +22,10 @@ from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, Res
 
 # Seconds a finished answer is kept: longer than it takes to become a cache entry in a calm system.
 ANSWERED_KEPT_S: Final = 10.0
+SWEEP_EVERY_S: Final = 1.0
+# Beyond these, requests go their own way: memory and the time of the event loop are bounded.
+MOST_LEADERS: Final = 20_000
+MOST_COMPARED: Final = 500
 
 
 @dataclass(eq=False)
@@ -31,7 +36,7 @@ class Leader:
         leading: whether a handler of this replica is at work on it.
         announced: whether the broker has its ``request.missed``, so that a redelivery of it has nothing left to do.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
-        expires: seconds on the monotonic clock after which it is forgotten.
+        expires: seconds on the monotonic clock after which nobody waits for it any more.
     """
 
     request_id: UUID
@@ -43,6 +48,7 @@ class Leader:
     borrows: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answer: ResponseCompleted | None = None
+    failed: bool = False
 
     async def wait(self, seconds: float) -> ResponseCompleted | None:
         """The answer; None when it failed or took longer."""
@@ -61,14 +67,15 @@ class InFlight:
         self._clock = clock
         self._threshold = threshold
         self._patience_s = patience_s
-        self._leaders: dict[UUID, Leader] = {}  # by exact key, oldest first
+        self._leaders: dict[UUID, Leader] = {}  # by exact key
+        self._scopes: dict[UUID, dict[UUID, Leader]] = {}  # the same, by scope
+        self._next_sweep = 0.0
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of what any replica announced."""
-        self._forget_old()
         match event:
             case RequestMissed(request=request, key=CacheKey() as key):
-                leader = self._leaders.setdefault(key.exact, self._new(request.id, key))
+                leader = self.leader(request.id, key)
                 leader.announced = leader.announced or leader.request_id == request.id
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
@@ -77,6 +84,7 @@ class InFlight:
                     self._finish(led, event)
             case ResponseFailed(exact=UUID() as exact):
                 if led := self._led_by(event.request_id, exact):
+                    led.failed = True
                     self.release(led)
             case _:
                 pass
@@ -89,16 +97,25 @@ class InFlight:
     def leader(self, request_id: UUID, key: CacheKey) -> Leader:
         """The request that leads for this very prompt: this one, where there is no other."""
         self._forget_old()
-        return self._leaders.setdefault(key.exact, self._new(request_id, key))
+        now = self._clock.monotonic()
+        known = self._leaders.get(key.exact)
+        if known is not None and known.expires > now:
+            return known
+        if known is not None:
+            self.release(known)
+        leader = Leader(request_id, key, expires=now + self._patience_s)
+        if len(self._leaders) < MOST_LEADERS:
+            self._leaders[key.exact] = leader
+            self._scopes.setdefault(key.scope, {})[key.exact] = leader
+        return leader
 
     def near(self, own: Leader, vector: Vectors) -> tuple[Leader, float] | None:
         """Another leader in the same scope whose prompt is near enough and verified, with its similarity."""
         own.vector = vector
         others = [
             leader
-            for leader in self._leaders.values()
+            for leader in islice(reversed(self._scopes.get(own.key.scope, {}).values()), MOST_COMPARED)
             if leader.vector is not None
-            and leader.key.scope == own.key.scope
             and not leader.borrows
             # The lesser id leads, so that two cannot wait for each other.
             and leader.request_id < own.request_id
@@ -121,18 +138,23 @@ class InFlight:
     def release(self, leader: Leader) -> None:
         """A leader that leads no more; its followers look for another."""
         leader.done.set()
-        if self._leaders.get(leader.key.exact) is leader:
-            del self._leaders[leader.key.exact]
+        if self._leaders.get(leader.key.exact) is not leader:
+            return
+        del self._leaders[leader.key.exact]
+        scope = self._scopes[leader.key.scope]
+        del scope[leader.key.exact]
+        if not scope:
+            del self._scopes[leader.key.scope]
 
     def _finish(self, leader: Leader, answer: ResponseCompleted) -> None:
         leader.answer = leader.answer or answer
         leader.expires = self._clock.monotonic() + ANSWERED_KEPT_S
         leader.done.set()
 
-    def _new(self, request_id: UUID, key: CacheKey) -> Leader:
-        return Leader(request_id, key, expires=self._clock.monotonic() + self._patience_s)
-
     def _forget_old(self) -> None:
         now = self._clock.monotonic()
-        for leader in [leader for leader in self._leaders.values() if leader.expires < now]:
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_EVERY_S
+        for leader in [leader for leader in self._leaders.values() if leader.expires <= now]:
             self.release(leader)

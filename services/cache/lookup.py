@@ -1,5 +1,6 @@
 """Finding entries in PostgreSQL: exactly, and by meaning."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from shared.events import CacheKey
 if TYPE_CHECKING:
     from shared.database import Pool
 
+# Seconds a lookup may take before the answer is bought instead: a database that hangs must not hold up the flow.
+PATIENCE_S: Final = 2.0
 SQL: Final = database.statements(Path(__file__).with_name("lookup.sql"))
 
 
@@ -59,9 +62,10 @@ class Lookup:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         try:
-            return await self._pool.fetch(statement, *arguments)
-        except database.AWAY as error:
-            raise database.DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._pool.fetch(statement, *arguments)
+        except database.FAILED as error:
+            raise database.DatabaseUnavailable(f"the cache cannot be read: {error!r}") from error
 
 
 def _entry(row: asyncpg.Record, match: Literal["exact", "semantic"]) -> Entry:

@@ -58,6 +58,7 @@ class _Call:
 
     def __init__(self, event: RequestRouted, tier: Tier, provider: Completes, clock: Clock) -> None:
         self.attempts = 0
+        self._began = clock.monotonic()
         self._event = event
         self._tier = tier
         self._provider = provider
@@ -70,10 +71,12 @@ class _Call:
             ProviderError: the last one, when attempts or time are used up, or at once when trying again can't help.
             DeadlineExceeded: before or during a call.
         """
+        if self._left_s() <= 0:
+            raise self._too_late()
         retries = stamina.retry_context(
             on=self._wait_or_stop,
             attempts=self._tier.attempts,
-            timeout=max(0.0, min(self._tier.give_up_after_s, self._left_s())),
+            timeout=min(self._tier.give_up_after_s, self._left_s()),
             wait_initial=FIRST_WAIT_S,
             wait_max=LONGEST_WAIT_S,
             wait_jitter=JITTER_S,
@@ -86,7 +89,7 @@ class _Call:
     async def _once(self) -> Completion:
         left_s = self._left_s()
         if left_s <= 0:
-            raise DeadlineExceeded(f"the deadline {self._event.request.deadline} has passed")
+            raise self._too_late()
         self.attempts += 1
         tier, model = self._event.route.tier, self._event.route.model
         began = time.perf_counter()
@@ -114,9 +117,12 @@ class _Call:
             return False
         if error.retry_after_s is None:
             return True
-        if error.retry_after_s > min(self._tier.give_up_after_s, self._left_s()):
-            return False
-        return error.retry_after_s * random.uniform(1, 1 + RETRY_AFTER_SPREAD)  # jitter, no secret
+        wait_s = error.retry_after_s * random.uniform(1, 1 + RETRY_AFTER_SPREAD)
+        spent_s = self._clock.monotonic() - self._began
+        return wait_s if wait_s < min(self._tier.give_up_after_s - spent_s, self._left_s()) else False
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the deadline {self._event.request.deadline} has passed")
 
     def _left_s(self) -> float:
         deadline = self._event.request.deadline

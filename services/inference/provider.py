@@ -5,11 +5,17 @@ is imported when the service starts, with ``LITELLM_LOCAL_MODEL_COST_MAP`` set.
 """
 
 import logging
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+import httpx
 import structlog
 
 from services.inference.errors import (
@@ -62,6 +68,7 @@ _STATUS: Final[Mapping[int, type[ProviderError]]] = {
     408: ProviderTimeout,
     429: RateLimited,
 }
+_NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 SERVER_ERRORS: Final = 500
 CLIENT_ERRORS: Final = 400
 
@@ -156,6 +163,8 @@ def translated(error: Exception) -> ProviderError:
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and (kind is None or status in _STATUS):
         kind = _STATUS.get(status, kind) or _by_status(status)
+    if kind in (None, ProviderFault) and _is_connection_error(error):
+        kind = ProviderUnreachable
     message = _storable(str(error).removeprefix("litellm.")[:500])
     return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error))
 
@@ -164,17 +173,39 @@ def _by_status(status: int) -> type[ProviderError]:
     return ProviderRefused if CLIENT_ERRORS <= status < SERVER_ERRORS else ProviderFault
 
 
-def retry_after_s(error: Exception) -> float | None:
-    """Seconds the provider asked us to wait: ``retry-after-ms``, or ``Retry-After`` in seconds."""
-    headers: Mapping[str, Any] = (
-        getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
-    )
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / scale)
-        except (KeyError, TypeError, ValueError):
-            continue
+def retry_after_s(error: Exception, *, now: datetime | None = None) -> float | None:
+    """Seconds the provider asked us to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date."""
+    for headers in _headers(error):
+        for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+            with suppress(TypeError, ValueError):
+                seconds = float(headers.get(name) or "") / scale
+                if math.isfinite(seconds):
+                    return max(0.0, seconds)
+        with suppress(TypeError, ValueError):
+            until = parsedate_to_datetime(headers.get("retry-after") or "")
+            return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
     return None
+
+
+def _headers(error: Exception) -> Iterator[Mapping[str, str]]:
+    """Where the headers of the provider's answer may be; litellm often leaves those of ``response`` empty."""
+    for headers in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+        getattr(error, "headers", None),
+    ):
+        if headers:
+            yield headers
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    """Whether no connection is at the bottom of it: litellm tells it as an error of the server."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, httpx.ConnectError | ConnectionRefusedError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
@@ -185,4 +216,4 @@ def _messages(request: Request) -> list[dict[str, str]]:
 
 def _storable(text: str) -> str:
     """Text that PostgreSQL and JSON take: NUL and lone surrogates become U+FFFD."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return _NOT_STORABLE.sub("\ufffd", text)

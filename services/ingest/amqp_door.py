@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
 from services.ingest.results import Results
@@ -15,8 +17,10 @@ from shared.errors import IdempotencyConflict, InvalidRequest
 from shared.events import DEFAULT_TENANT, Event, ReplyAddress, RequestAccepted, RequestRejected, RequestSubmitted
 from shared.telemetry import metrics
 
+log = structlog.stdlib.get_logger(__name__)
 ROUTING_KEY: Final = "routing key"
 EXCERPT_CHARS: Final = 200
+NUL: Final = ("\x00", "\ufffd")  # PostgreSQL stores none
 SUBMITTED_WORDS: Final = 2
 # Headers the broker adds on the way; a redelivery must not look like another message for them.
 BROKER_HEADERS: Final = "x-"
@@ -45,6 +49,9 @@ class AmqpDoor:
         except InvalidRequest as error:
             metrics.REFUSED.labels("amqp", error.code).inc()
             return (self._rejected(message, tenant, error, reply),)
+        except Exception:
+            log.exception("the AMQP door failed")
+            return (self._rejected(message, tenant, InvalidRequest("this request can't be handled"), reply),)
         metrics.ADMITTED.labels("amqp", event.request.priority).inc()
         return (event,)
 
@@ -53,6 +60,9 @@ class AmqpDoor:
             return None
         if message.reply_to in self._own_queues:
             raise InvalidRequest(f"{message.reply_to!r} is a queue of Forebay's own", pointer="reply_to")
+        for name, value in (("reply_to", message.reply_to), ("correlation_id", message.correlation_id or "")):
+            if not value.isprintable():
+                raise InvalidRequest("must be printable text", pointer=name)
         return ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id)
 
     def _accept(
@@ -78,14 +88,19 @@ class AmqpDoor:
     def _rejected(
         self, message: Message, tenant: str, error: InvalidRequest, reply: ReplyAddress | None
     ) -> RequestRejected:
+        # A conflict must not end the request that has the key; all else would have had this id, had it been taken.
+        request_id = (
+            self._identities.derived(tenant, b"amqp conflict", fingerprint(message))
+            if isinstance(error, IdempotencyConflict)
+            else self._request_id(message, tenant)
+        )
         return RequestRejected(
-            # Of the whole message, so that a conflict does not end the request that has the key.
-            request_id=self._identities.derived(tenant, b"amqp rejected", fingerprint(message)),
+            request_id=request_id,
             tenant=tenant,
             code=error.code,
-            message=error.message,
-            pointer=error.pointer,
-            excerpt=message.body[: 4 * EXCERPT_CHARS].decode(errors="replace").replace("\x00", "�")[:EXCERPT_CHARS],
+            message=error.message.replace(*NUL),
+            pointer=error.pointer.replace(*NUL),
+            excerpt=message.body[: 4 * EXCERPT_CHARS].decode(errors="replace").replace(*NUL)[:EXCERPT_CHARS],
             rejected_at=self._clock.now(),
             reply=reply,
         )

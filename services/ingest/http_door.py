@@ -24,8 +24,8 @@ from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
-from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
-from shared.events import Submission
+from shared.errors import BrokerError, ForebayError, IdempotencyConflict, InvalidRequest
+from shared.events import Priority, Submission
 from shared.telemetry import metrics, tracing
 
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
@@ -81,8 +81,9 @@ class HttpDoor:
         """
         began = time.perf_counter()
         tracing.resume(request.headers.get(tracing.HEADER))
+        wait_s = min(_wait_s(prefer), int(self._max_wait_s))
         try:
-            response = await self._submit(request, tenant, priority, idempotency_key, _wait_s(prefer))
+            response = await self._submit(request, tenant, priority, idempotency_key, wait_s)
         except ForebayError as error:
             metrics.REFUSED.labels("http", error.code).inc()
             raise
@@ -96,17 +97,26 @@ class HttpDoor:
         urgency = priority_named(priority, pointer="Forebay-Priority")
         submission = self._intake.parse(await self._body(request))
         request_id = self._request_id(owner, key)
-        if key is not None and (known := await self._repeated(owner, request_id, submission)) is not None:
-            return self._accepted(view(request_id, known.result, self._clock.now()), submission)
-        event = self._intake.accept(submission, request_id=request_id, tenant=owner, priority=urgency)
+        known = await self._repeated(owner, request_id, submission) if key is not None else None
+        result = known.result if known else None
         with self._results.waiter(request_id) as answer:
-            await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
-            self._results.admitted(event.request)
-            metrics.ADMITTED.labels("http", urgency).inc()
-            if wait_s:
-                await self._wait(answer, min(wait_s, self._max_wait_s))
-            result = answer.result() if answer.done() else None
+            if known is None:
+                await self._publish(submission, request_id, owner, urgency)
+            if wait_s and result is None:
+                await self._wait(answer, wait_s)
+            if answer.done():
+                result = answer.result()
         return self._accepted(view(request_id, result, self._clock.now()), submission, waited_s=wait_s)
+
+    async def _publish(self, submission: Submission, request_id: UUID, tenant: str, priority: Priority) -> None:
+        event = self._intake.accept(submission, request_id=request_id, tenant=tenant, priority=priority)
+        self._results.admitted(event.request)  # before the confirm: another post with this key may come meanwhile
+        try:
+            await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
+        except BrokerError:
+            self._results.withdrawn(event.request)
+            raise
+        metrics.ADMITTED.labels("http", priority).inc()
 
     async def _wait(self, answer: "asyncio.Future[Result]", seconds: float) -> None:
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -194,6 +204,7 @@ def application(door: HttpDoor, version: str) -> FastAPI:
             InvalidRequest: problems.on_invalid_request,
             ForebayError: problems.on_unavailable,
             HTTPException: problems.on_http_exception,
+            Exception: problems.on_bug,
             RequestValidationError: _on_bad_parameter,
         },
     )

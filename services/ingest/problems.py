@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest, RequestTooLarge
 
+log = structlog.stdlib.get_logger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
 _STATUS: Final[Mapping[type[ForebayError], HTTPStatus]] = {
@@ -40,6 +42,12 @@ async def on_unavailable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForebayError)
     status = HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
     return problem(status, error.code, str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def on_bug(_: Request, error: Exception) -> JSONResponse:
+    """Our fault: 500, without the details, which are in the log."""
+    log.error("a request failed", exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, ForebayError.code, "something went wrong here; it has been logged")
 
 
 async def on_http_exception(_: Request, error: Exception) -> JSONResponse:

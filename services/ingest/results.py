@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 SQL: Final = database.statements(Path(__file__).with_name("results.sql"))
+PATIENCE_S: Final = 5.0
 # Weight of the newest latency in the running mean that estimates the wait.
 NEWEST: Final = 0.1
 
@@ -79,8 +80,12 @@ class Results:
         return None if self._latency_ms is None else round(self._latency_ms)
 
     def admitted(self, request: Request) -> None:
-        """Take note of a request whose acceptance the broker has confirmed."""
+        """Take note of a request that is being accepted."""
         _remember(self._admitted, request.id, Admitted(request.tenant, request.digest), self._keep)
+
+    def withdrawn(self, request: Request) -> None:
+        """Forget a request whose acceptance was not confirmed."""
+        self._admitted.pop(request.id, None)
 
     def digest_of(self, request_id: UUID) -> str | None:
         """The digest of a request this replica admitted not long ago."""
@@ -113,11 +118,13 @@ class Results:
         if result is not None:
             return Known(digest, result) if result.tenant == tenant else None
         try:
-            row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
-        except database.AWAY as error:
+            async with asyncio.timeout(PATIENCE_S):
+                row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
+        except database.FAILED as error:
+            log.warning("results cannot be read", error=repr(error))
             if digest is not None:
                 return Known(digest, None)
-            raise database.DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
+            raise database.DatabaseUnavailable("results cannot be read at the moment") from error
         if row is not None:
             return Known(row["digest"], _result(row["status"], row["body"]))
         return None if digest is None else Known(digest, None)

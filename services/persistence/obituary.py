@@ -12,14 +12,17 @@ from shared.clock import Clock
 from shared.consumer import REASON_HEADER
 from shared.errors import UndecodableMessage
 from shared.events import (
+    DEFAULT_TENANT,
     Event,
     RequestAccepted,
+    RequestEvent,
     RequestMissed,
+    RequestRejected,
     RequestRouted,
     ResponseCompleted,
     ResponseFailed,
 )
-from shared.topology import RECORDS
+from shared.topology import RECORDS, SUBMITTED
 
 log = structlog.stdlib.get_logger(__name__)
 CODE: Final = "dead_lettered"
@@ -39,6 +42,8 @@ class Obituaries:
         A request that has its result already keeps it: the first terminal result is the one that counts.
         """
         subject, event = _subject(message), _event(message)
+        if message.routing_key == SUBMITTED.name:
+            subject = None  # a client wrote that one's headers, and may have named another's request
         if subject is None or not _decides(message, event):
             log.warning("a dead letter that decides no request", queue=message.routing_key, request_id=str(subject))
             return ()
@@ -48,6 +53,7 @@ class Obituaries:
             message=f"{message.routing_key}: {_text(message, REASON_HEADER) or UNKNOWN_REASON}",
             attempts=0,
             failed_at=self._clock.now(),
+            tenant=envelope.attribute(message, "tenant") or DEFAULT_TENANT,
         )
         return (failed.model_copy(update=_context(event)),)
 
@@ -84,16 +90,18 @@ def _event(message: Message) -> Event | None:
 def _context(event: Event | None) -> dict[str, object]:
     """What a dead letter still tells of its request."""
     match event:
-        case RequestAccepted(request=request):
-            return {"tenant": request.tenant, "accepted_at": request.accepted_at, "reply": request.reply}
-        case RequestMissed(request=request, key=key) | RequestRouted(request=request, key=key):
+        case RequestEvent(request=request):
+            key = event.key if isinstance(event, RequestMissed | RequestRouted) else None
             return {
                 "tenant": request.tenant,
                 "accepted_at": request.accepted_at,
                 "reply": request.reply,
+                "metadata": request.metadata,
                 "exact": key.exact if key else None,
             }
         case ResponseCompleted() | ResponseFailed():
-            return {"tenant": event.tenant, "accepted_at": event.accepted_at, "reply": event.reply}
+            return event.model_dump(include={"tenant", "accepted_at", "metadata"}) | {"reply": event.reply}
+        case RequestRejected():
+            return {"tenant": event.tenant, "reply": event.reply}
         case _:
             return {}

@@ -18,6 +18,8 @@ from shared.events import (
 )
 
 Row = tuple[Any, ...]
+# Parts of a request that have a column of their own, or that only the flow needs.
+IN_COLUMNS: Final = {"id", "tenant", "priority", "digest", "accepted_at", "reply"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,17 @@ class Table:
     Attributes:
         name: also of the statement that inserts.
         key: the columns of a row that identify it; rows are written in this order, or two writers deadlock.
+        newest_wins: whether a later row takes the place of an earlier one with its key, or leaves it alone.
     """
 
     name: str
     key: Callable[[Row], tuple[UUID, ...]]
+    newest_wins: bool = False
 
 
 REQUESTS: Final = Table("requests", lambda row: row[:1])
 RESPONSES: Final = Table("responses", lambda row: row[:1])
-CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2])
+CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], newest_wins=True)
 # Requests first: who reads between two tables finds a request without a response, never the reverse.
 TABLES: Final = (REQUESTS, RESPONSES, CACHE_ENTRIES)
 
@@ -44,7 +48,7 @@ def record(event: Event) -> tuple[Table, Row] | None:
     """The row that keeps an event of the path of a request; None for one that leaves no trace."""
     match event:
         case RequestAccepted(request=request):
-            body = request.model_dump_json(exclude={"id", "tenant", "digest", "accepted_at"}, exclude_defaults=True)
+            body = request.model_dump_json(exclude=IN_COLUMNS, exclude_defaults=True)
             return REQUESTS, (
                 request.id,
                 request.tenant,

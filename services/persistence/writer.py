@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
-from services.persistence.rows import TABLES, Row, Table, cache_entry, columns, record
+from services.persistence.rows import CACHE_ENTRIES, TABLES, Row, Table, cache_entry, columns, record
 from shared import database
 from shared.clock import Clock
 from shared.consumer import Dead, Done, Outcome
@@ -29,8 +29,7 @@ SQL: Final = database.statements(Path(__file__).with_name("writer.sql"))
 # What is wrong with a row, and will stay so.
 REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 UNSTORABLE: Final = "unstorable"
-HOUSEKEEPING_EVERY_S: Final = 60.0
-EXPIRE_ROWS: Final = 500
+PARTITIONS_EVERY_S: Final = 60.0
 
 Item = tuple[int, Row]  # a row, and the place of its event in the batch
 
@@ -43,7 +42,7 @@ class Writer:
         self._pool = pool
         self._clock = clock
         self._entries = entries
-        self._housekept: float | None = None
+        self._partitioned: float | None = None
 
     async def write(self, batch: Sequence[tuple[Queue, Event]]) -> Sequence[Outcome]:
         """Write what a tick has brought, in one transaction; an outcome for each event.
@@ -70,10 +69,12 @@ class Writer:
         try:
             with metrics.TICK_SECONDS.time():
                 async with self._pool.acquire() as connection, connection.transaction():
+                    await self._partitions(connection)
                     for table, rows in items.items():
                         if rows:
                             written[table] = await _insert(connection, table, _without_repeats(table, rows), refused)
-                    await self._housekeep(connection)
+                    # As many go as can come: the table does not grow by what is dead.
+                    await connection.execute(SQL["expire"], self._clock.now(), 2 * len(items[CACHE_ENTRIES]) + 1)
         except database.AWAY as error:
             raise DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
         metrics.TICKS.inc()
@@ -81,22 +82,20 @@ class Writer:
         for table, count in written.items():
             metrics.ROWS.labels(table.name).inc(count)
 
-    async def _housekeep(self, connection: "Connection") -> None:
-        """Once a minute, in the tick's own transaction: coming partitions, expired entries."""
+    async def _partitions(self, connection: "Connection") -> None:
+        """Make the partitions of the coming days: before the first row that needs one, then once a minute."""
         now = self._clock.monotonic()
-        if self._housekept is not None and now - self._housekept < HOUSEKEEPING_EVERY_S:
-            return
-        self._housekept = now
-        await connection.execute(SQL["partitions"])
-        await connection.execute(SQL["expire"], self._clock.now(), EXPIRE_ROWS)
+        if self._partitioned is None or now - self._partitioned >= PARTITIONS_EVERY_S:
+            await connection.execute(SQL["partitions"])
+            self._partitioned = now
 
 
 def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
-    """Sorted by key; of rows with the same key the first, as a statement may touch a row once only."""
-    first: dict[tuple[object, ...], Item] = {}
-    for item in items:
-        first.setdefault(table.key(item[1]), item)
-    return sorted(first.values(), key=lambda item: table.key(item[1]))
+    """Sorted by key; of rows with the same key the one that would win if they came apart."""
+    kept: dict[tuple[object, ...], Item] = {}
+    for item in reversed(items) if table.newest_wins else items:
+        kept.setdefault(table.key(item[1]), item)
+    return sorted(kept.values(), key=lambda item: table.key(item[1]))
 
 
 async def _insert(connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Dead]) -> int:

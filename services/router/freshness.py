@@ -1,5 +1,6 @@
 """How long an answer may be reused: the category of a prompt."""
 
+from services.router.signals import ANALYSED_CHARS
 from services.router.words import word_pattern
 from shared.events import Freshness
 from shared.policy import FreshnessPolicy
@@ -15,7 +16,7 @@ class FreshnessRules:
     def judge(self, prompt: str) -> Freshness:
         """The category of a prompt, its time to live, and why."""
         for name, pattern in self._patterns:
-            if match := pattern.search(prompt):
+            if match := pattern.search(prompt, 0, ANALYSED_CHARS):
                 return self._freshness(name, f"the prompt says {match[0].lower()!r}")
         return self._freshness(self._policy.default, "nothing in the prompt says that the answer changes")
 

@@ -12,19 +12,24 @@ from services.router.words import word_pattern
 from shared.policy import Length, Words
 
 TOKEN: Final = re.compile(r"\w+|[^\w\s]")
-_CODE: Final = re.compile(r"```|\bdef \w+\(|\breturn\b.*;|#include|=>|\bSELECT\b.+\bFROM\b|[{}];|\w+\(\w*\)\s*[:{]")
+_CODE: Final = re.compile(
+    r"```|\bdef \w{1,64}\(|#include|=>|\bSELECT\b.{1,200}\bFROM\b|[{}];|\b\w{1,64}\(\w{0,64}\)[:{]"
+)
 _MATHS: Final = re.compile(
     r"\\(?:frac|int|sum|sqrt)|\$[^$]+\$|\b\w\s*\^\s*\d|\d\s*[*/=]\s*\d|[∫∑√≤≥]|\b\d+\s*[+-]\s*\d+\b"
 )
 _STEPS: Final = re.compile(
-    r"\bfirst\b.*\b(?:then|next|second|finally)\b|\bthen\b.*\b(?:then|finally)\b|\bstep \d", re.IGNORECASE | re.DOTALL
+    r"\bfirst\b.{1,300}?\b(?:then|next|second|finally)\b|\bthen\b.{1,300}?\b(?:then|finally)\b|\bstep \d",
+    re.IGNORECASE | re.DOTALL,
 )
-_LISTED: Final = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
+_LISTED: Final = re.compile(r"^[ \t]{0,8}(?:[-*•]|\d{1,3}[.)])[ \t]", re.MULTILINE)
 _CLAUSE: Final = re.compile(
     r"[,;:]|\b(?:although|because|given that|however|if|provided|since|so that|unless|whereas|which|while)\b",
     re.IGNORECASE,
 )
-_SENTENCE: Final = re.compile(r"[.!?]+(?:\s|$)")
+_SENTENCE: Final = re.compile(r"(?<![.!?])[.!?]+(?=\s|$)")
+# Enough to see what kind of prompt it is; the doors take prompts of half a megabyte.
+ANALYSED_CHARS: Final = 8000
 LISTED_MIN: Final = 2
 CLAUSES_MIN: Final = 4
 QUESTIONS_MIN: Final = 2
@@ -40,8 +45,9 @@ class Signals:
         }
 
     def fired(self, prompt: str) -> Iterator[tuple[str, str]]:
-        """The signals that fire, each with its evidence."""
+        """The signals that fire, each with its evidence; form and words are looked for in the beginning of a prompt."""
         tokens = estimated_tokens(prompt)
+        prompt = prompt[:ANALYSED_CHARS]
         if tokens <= self._length.short:
             yield "short", f"{tokens} tokens"
         if tokens >= self._length.long:

@@ -19,11 +19,13 @@ from rich.table import Table
 
 from shared.cli.options import Home, err, out, run, told
 from shared.cli.stack import say
-from shared.client import AmqpClient, HttpClient
+from shared.client import AmqpClient, HttpClient, Refused
+from shared.policy import load_policy
 
 DEMO_HOME: Final = Path(".forebay/demo")
 DOORS: Final = ("http", "amqp")
 MAX_OUTPUT_TOKENS: Final = 96
+OTHER_COLUMNS: Final = 66  # characters of a line of the report that are not the prompt's
 COLOURS: Final = {"cache": "green", "coalesced": "cyan", "light": "yellow", "premium": "magenta", "failed": "red"}
 _PINNED: Final = re.compile(r"^\[([\w./-]+)\]\s+")
 
@@ -68,6 +70,8 @@ def demo(
 ) -> None:
     """Start a stack, send it the prompts of a file by both doors, show what came back, stop the stack."""
     with told():
+        if policy is not None:
+            load_policy(policy)  # a mistake in it is told before anything is started
         text = (prompts or Path(str(files("infra")) + "/demo/prompts.txt")).read_text(encoding="utf-8")
     rounds = list(_rounds(text))
     with _stack(home, policy) as stack:
@@ -123,6 +127,13 @@ async def _play(http_url: str, amqp_url: str, rounds: Sequence[Sequence[Job]]) -
 
 
 async def _one(job: Job, http: HttpClient, amqp: AmqpClient) -> Finished:
+    try:
+        return await _asked(job, http, amqp)
+    except Refused as error:
+        return _finished(job, {}, None, 0.0, {"code": "refused", "message": str(error)})
+
+
+async def _asked(job: Job, http: HttpClient, amqp: AmqpClient) -> Finished:
     if job.door == "http":
         shown = await http.finished(job.body)
         error = shown.get("error")
@@ -184,7 +195,7 @@ def _report(finished: Sequence[Finished], seconds: float, rows: dict[str, int]) 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("door")
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("prompt")
     table.add_column("source")
     for name in ("latency", "similar", "cost", "saved"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -192,7 +203,7 @@ def _report(finished: Sequence[Finished], seconds: float, rows: dict[str, int]) 
         table.add_row(
             str(number),
             item.job.door,
-            escape(item.job.prompt),
+            escape(_cut(item.job.prompt, out.width - OTHER_COLUMNS)),
             f"[{COLOURS.get(item.source, 'white')}]{item.source}[/]",
             f"{item.latency_ms:,.0f} ms",
             "" if item.similarity is None else f"{item.similarity:.3f}",
@@ -215,6 +226,10 @@ def _report(finished: Sequence[Finished], seconds: float, rows: dict[str, int]) 
         f"{rows['cache_entries']} cache entries (all runs of this folder)",
         highlight=False,
     )
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(1, width - 1)] + "…"
 
 
 def _dollars(amount: float) -> str:

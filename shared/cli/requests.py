@@ -1,6 +1,7 @@
 """``forebay submit``, ``result``, ``publish`` and ``watch``."""
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from shared import envelope, topology
 from shared.broker import Message
 from shared.cli.options import HOME, TENANT, Home, Tenant, err, out, run, running
 from shared.client import AmqpClient, HttpClient
-from shared.errors import UndecodableMessage
+from shared.errors import BrokerUnavailable, UndecodableMessage
 from shared.events import AUTO, Event, Priority, RequestAccepted, RequestRejected, ResponseCompleted, ResponseFailed
 from shared.rabbitmq import RabbitBroker
 
@@ -71,14 +72,18 @@ def publish(
     """Publish a prompt to the exchange, as any AMQP client would."""
     stack = running(home)
 
-    async def work() -> None:
+    async def work() -> bool:
         async with AmqpClient.connect(stack.amqp_url, tenant=tenant) as client:
             answer = await client.publish({"input": prompt, "model": model}, priority=priority)
             err.print("[dim]published, confirmed by the broker[/dim]")
-            if wait:
-                out.print_json(json.dumps(await answer))
+            if not wait:
+                return True
+            event = await answer
+            out.print_json(json.dumps(event))
+            return "code" not in event
 
-    run(work())
+    if not run(work()):
+        raise typer.Exit(1)
 
 
 def watch(home: Home = HOME, as_json: AsJson = False) -> None:
@@ -87,15 +92,22 @@ def watch(home: Home = HOME, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with RabbitBroker(stack.amqp_url, name="forebay watch") as broker:
-            await broker.wait_connected()
-            async with broker.subscribe(topology.ALL_EVENTS, prefetch=500) as events:
-                err.print("[dim]watching; Ctrl-C ends it[/dim]")
-                while deliveries := await events.take(100):
-                    await events.ack(deliveries)
-                    for delivery in deliveries:
-                        _print_event(delivery.message, as_json=as_json)
+            err.print("[dim]watching; Ctrl-C ends it[/dim]")
+            while True:
+                await broker.wait_connected()
+                with suppress(BrokerUnavailable):
+                    await _follow(broker, as_json=as_json)
+                err.print("[dim]the broker went away; waiting for it[/dim]")
 
     run(work())
+
+
+async def _follow(broker: RabbitBroker, *, as_json: bool) -> None:
+    async with broker.subscribe(topology.ALL_EVENTS, prefetch=500) as events:
+        while deliveries := await events.take(100):
+            await events.ack(deliveries)
+            for delivery in deliveries:
+                _print_event(delivery.message, as_json=as_json)
 
 
 def _print_event(message: Message, *, as_json: bool) -> None:
@@ -120,7 +132,7 @@ def _summary(message: Message) -> str:
     try:
         event: Event = envelope.decode(message)
     except UndecodableMessage:
-        return repr(message.body[:80])
+        return message.body[:200].decode(errors="replace")
     match event:
         case RequestAccepted(request=request):
             return repr(request.prompt[:60])
@@ -137,7 +149,9 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
         out.print_json(json.dumps(shown))
         return
     if shown.get("output_text"):
-        out.print(shown["output_text"], highlight=False, markup=False)
+        out.print(shown["output_text"], highlight=False, markup=False, soft_wrap=True)
+    elif shown["status"] == "queued":
+        out.print(shown["id"], highlight=False)
     if failure := shown.get("error"):
         err.print(f"[red]{failure['code']}[/red]: {failure['message']}", highlight=False)
     for warning in shown.get("warnings", ()):
@@ -152,3 +166,5 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     if shown.get("cost_usd") is not None:
         facts.append(f"cost ${shown['cost_usd']:.6f}, saved ${shown['saved_usd']:.6f}")
     err.print(f"[dim]{'  ·  '.join(facts)}[/dim]", highlight=False, soft_wrap=True)
+    if shown["status"] == "failed":
+        raise typer.Exit(1)

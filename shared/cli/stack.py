@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from shared.cli.options import HOME, Home, err, fail, out, running, told
+from shared.policy import load_policy
 from shared.settings import PREFIX, Settings
 
 SERVICES = ("ingest", "cache", "router", "inference", "persistence")
@@ -28,15 +29,20 @@ def say(line: str) -> None:
 def up(
     home: Home = HOME,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready.")] = False,
-    scale: Annotated[str, typer.Option(help="Replicas, such as cache=2,inference=3.")] = "",
+    scale: Annotated[str, typer.Option(help="Replicas, such as cache=2,inference=3; on a running stack too.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy file; default: the one that ships.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port of the HTTP door; default: a free one.")] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the HTTP door, kept for later starts; default: a free one."),
+    ] = None,
 ) -> None:
     """Start a stack on this machine: broker, database, local model and all services."""
     from infra.local import stack
     from shared import database
 
     with told():
+        if policy is not None:
+            load_policy(policy)  # a mistake in it is told before anything is started
         started = stack.up(
             home, scale=_scale(scale), policy=policy, http_port=http_port, say=say, migrate=database.migrate
         )

@@ -9,14 +9,17 @@ from contextvars import ContextVar
 from typing import Final
 
 HEADER: Final = "traceparent"
-_FORM: Final = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+# Version 00 ends after the flags; later versions may go on with a dash; ff is invalid.
+_FORM: Final = re.compile(
+    r"(?:00|(?P<later>(?!ff)[0-9a-f]{2}))-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?(later)(?:-.*)?)"
+)
 _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 def resume(traceparent: object) -> str:
     """Make a received ``traceparent`` the current one, or start a new trace; returns the trace id (32 hex digits)."""
-    match = _FORM.match(traceparent) if isinstance(traceparent, str) else None
-    trace_id, flags = match.groups() if match else (secrets.token_hex(16), "01")
+    match = _FORM.fullmatch(traceparent) if isinstance(traceparent, str) else None
+    trace_id, flags = match.group(2, 3) if match else (secrets.token_hex(16), "01")
     _current.set(f"00-{trace_id}-{secrets.token_hex(8)}-{flags}")
     return trace_id
 

@@ -21,7 +21,7 @@ def amqp_url(infrastructure: Stack) -> str:
     name = f"test-{uuid4().hex[:12]}"
     address = f"{infrastructure.rabbitmq_management_url}/api/vhosts/{quote(name)}"
     httpx.put(address, auth=("guest", "guest"), trust_env=False).raise_for_status()
-    return infrastructure.amqp_url.rstrip("/") + f"/{name}"
+    return infrastructure.amqp_url.removesuffix("%2F") + name
 
 
 @pytest.fixture

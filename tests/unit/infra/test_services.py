@@ -42,7 +42,7 @@ def test_a_replica_runs_its_service_on_its_own_port() -> None:
 
 def test_a_service_is_told_where_the_others_are() -> None:
     env = Surroundings(PORTS, policy=Path("/p.toml")).env()
-    assert env["FOREBAY_AMQP_URL"] == "amqp://guest:guest@127.0.0.1:1001/"
+    assert env["FOREBAY_AMQP_URL"] == "amqp://guest:guest@127.0.0.1:1001/%2F"
     assert env["FOREBAY_POSTGRES_DSN"].startswith("postgresql://postgres@127.0.0.1:1002/forebay")
     assert env["FOREBAY_LOCAL_MODEL_URL"] == "http://127.0.0.1:1003/v1"
     assert env["FOREBAY_POLICY_FILE"] == "/p.toml"
