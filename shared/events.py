@@ -71,8 +71,6 @@ class Model(BaseModel):
 class Turn(Model):
     """One message of a conversation."""
 
-    model_config = ConfigDict(extra="forbid")
-
     role: Literal["user", "assistant", "system", "developer"]
     content: Prompt
 
@@ -81,10 +79,10 @@ def _kind_of_input(value: object) -> str | None:
     return "text" if isinstance(value, str) else "turns" if isinstance(value, list | tuple) else None
 
 
-class TakenTurn(Turn):
-    """A turn on its way through the services, which may be older than the one that wrote it."""
+class WrittenTurn(Turn):
+    """A turn as a client writes it: a misspelt field is a mistake."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
 
 _INPUT_KIND = Discriminator(
@@ -93,10 +91,11 @@ _INPUT_KIND = Discriminator(
     custom_error_message='must be a string, or a list of turns such as {"role": "user", "content": "…"}',
 )
 Input = Annotated[
-    Annotated[Prompt, Tag("text")] | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=200), Tag("turns")],
+    Annotated[Prompt, Tag("text")]
+    | Annotated[tuple[WrittenTurn, ...], Field(min_length=1, max_length=200), Tag("turns")],
     _INPUT_KIND,
 ]
-TakenInput = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[TakenTurn, ...], Tag("turns")], _INPUT_KIND]
+TakenInput = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[Turn, ...], Tag("turns")], _INPUT_KIND]
 
 
 class Submission(Model):
@@ -155,7 +154,7 @@ class Request(Submission):
 
     model_config = ConfigDict(extra="ignore")
 
-    input: TakenInput
+    input: TakenInput  # type: ignore[assignment]  # narrower on writing than on reading, and frozen
     id: UUID
     tenant: Word = DEFAULT_TENANT
     priority: Priority = Priority.INTERACTIVE

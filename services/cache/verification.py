@@ -6,11 +6,13 @@ vectors are. The check fails closed: in doubt there is no hit.
 """
 
 import re
+from decimal import Decimal
 from typing import Final
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[.!?:\n\"“]")
 _DIGITS: Final = re.compile(r"(?:(?<![\w.)-])[-−])?\d+(?:[.,:]\d+)*|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
-_THOUSANDS: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DECIMAL: Final = re.compile(r"[-−]?\d+(?:\.\d+)?")
+_THOUSANDS: Final = re.compile(r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _UNITS: Final = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
@@ -68,9 +70,7 @@ def _words(text: str) -> list[str]:
 
 def _numbers(text: str, words: list[str]) -> tuple[list[str], list[str]]:
     """The numbers of a text in their order, as digits and words alike, and those it writes in words."""
-    digits = [
-        match[0].replace(",", "") if _THOUSANDS.fullmatch(match[0]) else match[0] for match in _DIGITS.finditer(text)
-    ]
+    digits = [_plain(match[0]) for match in _DIGITS.finditer(text)]
     spelled = [
         _NUMBER_WORDS[word]
         for before, word in zip(["", *words], words, strict=False)
@@ -78,6 +78,16 @@ def _numbers(text: str, words: list[str]) -> tuple[list[str], list[str]]:
     ]
     # Where both kinds occur their order is not compared, but neither may change by itself.
     return (digits, spelled) if digits and spelled else (digits or spelled, [])
+
+
+def _plain(number: str) -> str:
+    """One spelling for 1,000 and 1000, for 2.50 and 2.5; versions and times stay as they are."""
+    if _THOUSANDS.fullmatch(number):
+        number = number.replace(",", "")
+    if not _DECIMAL.fullmatch(number):
+        return number
+    value = Decimal(number.replace("−", "-"))
+    return format(value.normalize() + 0, "f")
 
 
 def _negations(words: list[str]) -> int:

@@ -59,6 +59,7 @@ class _Call:
     def __init__(self, event: RequestRouted, tier: Tier, provider: Completes, clock: Clock) -> None:
         self.attempts = 0
         self._began = clock.monotonic()
+        self._out_of_time = False
         self._event = event
         self._tier = tier
         self._provider = provider
@@ -73,17 +74,15 @@ class _Call:
         """
         if self._left_s() <= 0:
             raise self._too_late()
-        retries = stamina.retry_context(
-            on=self._wait_or_stop,
-            attempts=self._tier.attempts,
-            timeout=min(self._tier.give_up_after_s, self._left_s()),
-            wait_initial=FIRST_WAIT_S,
-            wait_max=LONGEST_WAIT_S,
-            wait_jitter=JITTER_S,
-        )
-        async for attempt in retries:
-            with attempt:
-                return await self._once()
+        retries = stamina.retry_context(on=self._wait_or_stop, attempts=self._tier.attempts, timeout=None)
+        try:
+            async for attempt in retries:
+                with attempt:
+                    return await self._once()
+        except ProviderError as error:
+            if self._out_of_time:
+                raise DeadlineExceeded(f"no attempt is left before the deadline; the last one: {error}") from error
+            raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _once(self) -> Completion:
@@ -112,14 +111,18 @@ class _Call:
         return completion
 
     def _wait_or_stop(self, error: Exception) -> bool | float:
-        """Whether to try again; where the provider said when, the seconds until then, unless that is too late."""
+        """Seconds until the next attempt: the provider's own word, or exponential backoff with jitter; or no more."""
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
-        if error.retry_after_s is None:
-            return True
-        wait_s = error.retry_after_s * random.uniform(1, 1 + RETRY_AFTER_SPREAD)
+        wait_s = error.retry_after_s
+        if wait_s is None:
+            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (self.attempts - 1)) + random.uniform(0, JITTER_S)
+        else:
+            wait_s *= random.uniform(1, 1 + RETRY_AFTER_SPREAD)
+        too_late = wait_s >= self._left_s()
+        self._out_of_time = too_late and error.retry_after_s is None
         spent_s = self._clock.monotonic() - self._began
-        return wait_s if wait_s < min(self._tier.give_up_after_s - spent_s, self._left_s()) else False
+        return False if too_late or spent_s + wait_s >= self._tier.give_up_after_s else wait_s
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the deadline {self._event.request.deadline} has passed")

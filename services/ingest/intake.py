@@ -15,7 +15,9 @@ from shared.events import (
     Request,
     RequestAccepted,
     Submission,
+    Turn,
     Word,
+    WrittenTurn,
 )
 from shared.policy import LOCAL, Policy
 
@@ -75,8 +77,9 @@ class Intake:
         reply: ReplyAddress | None = None,
     ) -> RequestAccepted:
         """The event that says this request was taken."""
+        said = submission.input
         request = Request.model_construct(
-            **dict(submission),
+            **dict(submission) | {"input": said if isinstance(said, str) else tuple(map(_taken, said))},
             id=request_id,
             tenant=tenant,
             priority=priority,
@@ -85,6 +88,10 @@ class Intake:
             reply=reply,
         )
         return RequestAccepted(request=request)
+
+
+def _taken(turn: WrittenTurn) -> Turn:
+    return Turn(role=turn.role, content=turn.content)
 
 
 def digest(submission: Submission) -> str:

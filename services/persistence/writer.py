@@ -5,7 +5,7 @@ row that is there already is left alone, so that a redelivery changes nothing. A
 halving the batch within the same transaction; its neighbours are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ import structlog
 from services.persistence.rows import CACHE_ENTRIES, TABLES, Row, Table, cache_entry, columns, record
 from shared import database
 from shared.clock import Clock
-from shared.consumer import Dead, Done, Outcome
+from shared.consumer import Again, Dead, Done, Outcome
 from shared.database import DatabaseUnavailable
 from shared.events import Event
 from shared.telemetry import metrics
@@ -51,7 +51,7 @@ class Writer:
             DatabaseUnavailable: nothing was written.
         """
         items: dict[Table, list[Item]] = {table: [] for table in TABLES}
-        refused: dict[int, Dead] = {}
+        refused: dict[int, Outcome] = {}
         for place, (queue, event) in enumerate(batch):
             try:
                 found = cache_entry(event) if queue == self._entries else record(event)
@@ -64,30 +64,37 @@ class Writer:
         await self._transaction(items, refused)
         return [refused.get(place, Done()) for place in range(len(batch))]
 
-    async def _transaction(self, items: dict[Table, list[Item]], refused: dict[int, Dead]) -> None:
+    async def _transaction(self, items: dict[Table, list[Item]], refused: dict[int, Outcome]) -> None:
         written: dict[Table, int] = {}
         try:
             with metrics.TICK_SECONDS.time():
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await self._partitions(connection)
+                    partitioned = await self._partitions(connection)
                     for table, rows in items.items():
                         if rows:
-                            written[table] = await _insert(connection, table, _without_repeats(table, rows), refused)
+                            kept = _without_repeats(table, rows)
+                            written[table] = await _insert(connection, table, kept, refused)
+                            refused |= _twins_of_refused(table, rows, refused)
                     # As many go as can come: the table does not grow by what is dead.
                     await connection.execute(SQL["expire"], self._clock.now(), 2 * len(items[CACHE_ENTRIES]) + 1)
         except database.AWAY as error:
             raise DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
+        self._partitioned = partitioned
         metrics.TICKS.inc()
-        metrics.POISON.inc(len(refused))
+        metrics.POISON.inc(sum(isinstance(outcome, Dead) for outcome in refused.values()))
         for table, count in written.items():
             metrics.ROWS.labels(table.name).inc(count)
 
-    async def _partitions(self, connection: "Connection") -> None:
-        """Make the partitions of the coming days: before the first row that needs one, then once a minute."""
+    async def _partitions(self, connection: "Connection") -> float:
+        """Make the partitions of the coming days: before the first row that needs one, then once a minute.
+
+        Returns when that was, in seconds on the monotonic clock; it counts once the transaction is committed.
+        """
         now = self._clock.monotonic()
-        if self._partitioned is None or now - self._partitioned >= PARTITIONS_EVERY_S:
-            await connection.execute(SQL["partitions"])
-            self._partitioned = now
+        if self._partitioned is not None and now - self._partitioned < PARTITIONS_EVERY_S:
+            return self._partitioned
+        await connection.execute(SQL["partitions"])
+        return now
 
 
 def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
@@ -98,7 +105,17 @@ def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
     return sorted(kept.values(), key=lambda item: table.key(item[1]))
 
 
-async def _insert(connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Dead]) -> int:
+def _twins_of_refused(table: Table, items: Sequence[Item], refused: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Rows that were left out for one with the same key that was refused: they come again, alone."""
+    keys = {table.key(row) for place, row in items if isinstance(refused.get(place), Dead)}
+    return {
+        place: Again(LookupError("the row it repeats was refused"))
+        for place, row in items
+        if place not in refused and table.key(row) in keys
+    }
+
+
+async def _insert(connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Outcome]) -> int:
     """Insert rows; those that are refused are named in ``refused``. Returns how many were new."""
     try:
         async with connection.transaction():  # a savepoint

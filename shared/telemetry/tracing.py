@@ -11,7 +11,7 @@ from typing import Final
 HEADER: Final = "traceparent"
 # Version 00 ends after the flags; later versions may go on with a dash; ff is invalid.
 _FORM: Final = re.compile(
-    r"(?:00|(?P<later>(?!ff)[0-9a-f]{2}))-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?(later)(?:-.*)?)"
+    r"(?:00|(?P<later>(?!00|ff)[0-9a-f]{2}))-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?(later)(?:-.*)?)"
 )
 _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
 

@@ -1,0 +1,148 @@
+"""Results as ingest knows them."""
+
+import asyncio
+
+import pytest
+
+from services.ingest.results import Known, Results
+from shared.database import DatabaseUnavailable
+from shared.errors import UndecodableMessage
+from tests.support import make
+from tests.support.pool import FakePool
+
+
+@pytest.fixture
+def pool() -> FakePool:
+    return FakePool()
+
+
+@pytest.fixture
+def results(pool: FakePool) -> Results:
+    return Results(pool.as_pool, keep=3)
+
+
+async def test_who_waits_hears_the_result(results: Results) -> None:
+    request = make.request()
+    event = make.completed(request)
+    with results.waiter(request.id) as first, results.waiter(request.id) as second:
+        await results.heard(event)
+        assert first.result() == second.result() == event
+
+
+async def test_who_comes_late_hears_it_at_once(results: Results) -> None:
+    event = make.failed()
+    await results.heard(event)
+    with results.waiter(event.request_id) as waiter:
+        assert waiter.result().request_id == event.request_id
+
+
+async def test_other_results_wake_nobody(results: Results) -> None:
+    with results.waiter(make.new_id()) as waiter:
+        await results.heard(make.completed())
+        assert not waiter.done()
+
+
+async def test_who_left_is_not_told_and_nothing_is_kept_of_it(results: Results) -> None:
+    request = make.request()
+    with results.waiter(request.id) as gone:
+        pass
+    with results.waiter(request.id) as cancelled:
+        cancelled.cancel()
+        await results.heard(make.completed(request))
+    assert not gone.done()
+    assert results._waiting == {}
+
+
+async def test_the_first_result_is_the_one_that_counts(results: Results) -> None:
+    request = make.request()
+    await results.heard(make.completed(request, output_text="first"))
+    await results.heard(make.failed(request))
+    known = await results.find("acme", request.id)
+    assert known is not None
+    assert known.result is not None
+    assert getattr(known.result, "output_text", None) == "first"
+
+
+async def test_what_is_no_result_is_refused(results: Results) -> None:
+    with pytest.raises(UndecodableMessage):
+        await results.heard(make.accepted())
+
+
+async def test_memory_is_bounded(results: Results, pool: FakePool) -> None:
+    for _ in range(50):
+        request = make.request()
+        results.admitted(request)
+        await results.heard(make.completed(request))
+    sizes = [len(value) for value in vars(results).values() if hasattr(value, "__len__")]
+    assert max(sizes) == 3
+
+
+async def test_a_result_that_memory_forgot_is_read_from_its_row(results: Results, pool: FakePool) -> None:
+    request = make.request()
+    results.admitted(request)
+    event = make.completed(request)
+    await results.heard(event)
+    for _ in range(3):
+        await results.heard(make.completed())
+    pool.rows = [{"digest": "d1", "status": "completed", "body": event.model_dump_json(exclude={"key"})}]
+    known = await results.find("acme", request.id)
+    assert known is not None
+    assert known.result is not None
+    assert known.result.request_id == request.id
+
+
+async def test_a_result_that_was_never_heard_is_read_from_its_row(results: Results, pool: FakePool) -> None:
+    event = make.failed()
+    results.admitted(make.request(id=event.request_id))
+    pool.rows = [{"digest": "d1", "status": "failed", "body": event.model_dump_json()}]
+    assert await results.find("acme", event.request_id) == Known("d1", event)
+
+
+async def test_a_request_without_a_result_is_known_by_its_digest(results: Results, pool: FakePool) -> None:
+    request = make.request()
+    assert await results.find("acme", request.id) is None
+    results.admitted(request)
+    assert await results.find("acme", request.id) == Known("d1", None)
+    pool.error = ConnectionRefusedError()
+    assert await results.find("acme", request.id) == Known("d1", None)
+
+
+async def test_nothing_of_one_tenant_is_known_to_another(results: Results, pool: FakePool) -> None:
+    request = make.request(tenant="acme")
+    results.admitted(request)
+    assert await results.find("other", request.id) is None
+    await results.heard(make.completed(request))
+    assert await results.find("other", request.id) is None
+
+
+async def test_the_row_is_asked_for_with_the_tenant(results: Results, pool: FakePool) -> None:
+    request_id = make.new_id()
+    await results.find("other", request_id)
+    assert pool.asked == [(request_id, "other")]
+
+
+async def test_what_memory_does_not_know_while_the_database_is_away_is_unavailable(
+    results: Results, pool: FakePool
+) -> None:
+    pool.error = ConnectionRefusedError("refused")
+    with pytest.raises(DatabaseUnavailable):
+        await results.find("acme", make.new_id())
+
+
+async def test_the_estimate_follows_recent_answers_and_not_failures(results: Results) -> None:
+    assert results.estimated_wait_ms is None
+    await results.heard(make.completed(completed_at="2026-01-02T03:04:06Z"))
+    assert results.estimated_wait_ms == 1000
+    await results.heard(make.failed(failed_at="2026-01-02T04:00:00Z"))
+    assert results.estimated_wait_ms == 1000
+    await results.heard(make.completed(completed_at="2026-01-02T03:04:07Z"))
+    assert results.estimated_wait_ms is not None
+    assert 1000 < results.estimated_wait_ms < 2000
+
+
+async def test_the_answer_may_come_before_anybody_awaits_it(results: Results) -> None:
+    request = make.request()
+    with results.waiter(request.id) as waiter:
+        await results.heard(make.completed(request))
+        async with asyncio.timeout(1):
+            assert (await waiter).request_id == request.id

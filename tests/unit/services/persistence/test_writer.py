@@ -1,0 +1,251 @@
+"""The writer's own logic, with a pool that only pretends; what PostgreSQL says is asked end to end."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+import pytest
+
+from services.persistence.rows import RESPONSES
+from services.persistence.writer import PARTITIONS_EVERY_S, SQL, UNSTORABLE, Writer, _without_repeats
+from shared.consumer import Again, Dead, Done
+from shared.database import DatabaseUnavailable
+from shared.events import Event
+from shared.topology import RECORDS, Queue, entries
+from tests.support import make
+from tests.support.clock import ManualClock
+
+if TYPE_CHECKING:
+    from shared.database import Pool
+
+ENTRIES = entries(("light", "premium"))
+NAMES = {text: name for name, text in SQL.items()}
+
+
+class FakePool:
+    """Keeps what is written once its transaction commits.
+
+    Attributes:
+        refuses: whether a row is one PostgreSQL would refuse.
+        error: raised instead of connecting.
+        committed: (statement, rows) of each insert that was committed, in order.
+        transactions: how many transactions began, savepoints left out.
+    """
+
+    def __init__(self) -> None:
+        self.refuses: Callable[[Sequence[Any]], bool] = lambda _: False
+        self.error: Exception | None = None
+        self.committed: list[tuple[str, list[tuple[Any, ...]]]] = []
+        self.transactions = 0
+        self._pending: list[tuple[str, list[tuple[Any, ...]]]] = []
+        self._depth = 0
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator["FakePool"]:
+        if self.error is not None:
+            raise self.error
+        yield self
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        outermost, before = self._depth == 0, len(self._pending)
+        self.transactions += outermost
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            del self._pending[before:]
+            raise
+        finally:
+            self._depth -= 1
+        if outermost:
+            self.committed.extend(self._pending)
+            self._pending.clear()
+
+    async def fetch(self, statement: str, *columns: list[Any]) -> list[Any]:
+        rows = list(zip(*columns, strict=True))
+        if any(self.refuses(row) for row in rows):
+            raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
+        self._pending.append((NAMES[statement], rows))
+        return rows
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        self._pending.append((NAMES[statement], [arguments]))
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """The committed rows of a statement."""
+        return [row for name, rows in self.committed if name == statement for row in rows]
+
+    def ids(self, statement: str = "responses") -> list[Any]:
+        """The first column of them."""
+        return [row[0] for row in self.rows(statement)]
+
+
+@pytest.fixture
+def pool() -> FakePool:
+    return FakePool()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def writer(pool: FakePool, clock: ManualClock) -> Writer:
+    return Writer(cast("Pool", pool), clock, entries=ENTRIES)
+
+
+def records(*events: Event) -> list[tuple[Queue, Event]]:
+    return [(RECORDS, event) for event in events]
+
+
+async def test_everything_of_a_tick_is_one_transaction(writer: Writer, pool: FakePool) -> None:
+    answer = make.completed()
+    batch = [*records(make.accepted(), make.accepted(), answer, make.failed(), make.rejected()), (ENTRIES, answer)]
+    assert list(await writer.write(batch)) == [Done()] * 6
+    assert pool.transactions == 1
+    assert [len(pool.rows(name)) for name in ("requests", "responses", "cache_entries")] == [2, 3, 1]
+
+
+async def test_requests_come_before_responses_and_these_before_entries(writer: Writer, pool: FakePool) -> None:
+    answer = make.completed()
+    await writer.write([(ENTRIES, answer), *records(answer, make.accepted())])
+    written = [name for name, _ in pool.committed if name in ("requests", "responses", "cache_entries")]
+    assert written == ["requests", "responses", "cache_entries"]
+
+
+async def test_the_queue_decides_whether_an_answer_is_recorded_or_cached(writer: Writer, pool: FakePool) -> None:
+    await writer.write([(ENTRIES, make.completed())])
+    assert pool.ids("responses") == []
+    await writer.write(records(make.completed()))
+    assert len(pool.ids("cache_entries")) == 1
+
+
+async def test_rows_are_written_in_the_order_of_their_keys(writer: Writer, pool: FakePool) -> None:
+    events = [make.completed() for _ in range(5)]
+    await writer.write(records(*reversed(events)))
+    assert pool.ids() == [event.request_id for event in events]
+
+
+async def test_of_a_request_that_ended_twice_the_first_end_is_written(writer: Writer, pool: FakePool) -> None:
+    request = make.request()
+    outcomes = await writer.write(records(make.completed(request), make.failed(request)))
+    assert list(outcomes) == [Done(), Done()]
+    assert [row[2] for row in pool.rows("responses")] == ["completed"]
+
+
+def test_repeats_are_left_out_and_the_rest_is_in_order() -> None:
+    ids = [make.new_id() for _ in range(3)]
+    items = [(place, (request_id, place)) for place, request_id in enumerate([ids[2], ids[0], ids[2], ids[1], ids[0]])]
+    assert _without_repeats(RESPONSES, items) == [(1, (ids[0], 1)), (3, (ids[1], 3)), (0, (ids[2], 0))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize("place", [0, -1])
+async def test_a_row_that_is_refused_is_found_and_its_neighbours_are_written(
+    writer: Writer, pool: FakePool, size: int, place: int
+) -> None:
+    events = [make.completed() for _ in range(size)]
+    poison = events[place]
+    pool.refuses = lambda row: row[0] == poison.request_id
+    outcomes = await writer.write(records(*events))
+    for event, outcome in zip(events, outcomes, strict=True):
+        if event is poison:
+            assert isinstance(outcome, Dead)
+            assert outcome.code == UNSTORABLE
+            assert "unsupported Unicode" in outcome.reason
+        else:
+            assert outcome == Done()
+    assert pool.ids() == [event.request_id for event in events if event is not poison]
+    assert pool.transactions == 1
+
+
+async def test_several_that_are_refused_are_all_found(writer: Writer, pool: FakePool) -> None:
+    events = [make.completed() for _ in range(10)]
+    poison = {event.request_id for event in events[::3]}
+    pool.refuses = lambda row: row[0] in poison
+    outcomes = await writer.write(records(*events))
+    assert [isinstance(outcome, Dead) for outcome in outcomes] == [event.request_id in poison for event in events]
+    assert set(pool.ids()) == {event.request_id for event in events} - poison
+
+
+async def test_an_event_that_makes_no_row_is_refused_while_the_others_are_written(
+    writer: Writer, pool: FakePool
+) -> None:
+    broken = make.completed(key=make.key(embedding="x"))
+    batch = [(ENTRIES, broken), (ENTRIES, make.completed(key=make.key(exact=make.new_id())))]
+    outcomes = await writer.write(batch)
+    assert isinstance(outcomes[0], Dead)
+    assert outcomes[0].code == UNSTORABLE
+    assert outcomes[1] == Done()
+    assert len(pool.ids("cache_entries")) == 1
+
+
+async def test_an_event_that_leaves_no_trace_is_done(writer: Writer, pool: FakePool) -> None:
+    assert list(await writer.write(records(make.missed()))) == [Done()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError("refused"),
+        TimeoutError(),
+        asyncpg.AdminShutdownError("terminating"),
+        asyncpg.CannotConnectNowError("starting up"),
+        asyncpg.TooManyConnectionsError("full"),
+        asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.InterfaceError("closing"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_while_the_database_is_away_nothing_is_written_and_it_says_so(
+    writer: Writer, pool: FakePool, error: Exception
+) -> None:
+    pool.error = error
+    with pytest.raises(DatabaseUnavailable):
+        await writer.write(records(make.completed()))
+    pool.error = None
+    assert list(await writer.write(records(make.completed()))) == [Done()]
+
+
+async def test_partitions_are_made_before_the_first_row_and_then_once_a_minute(
+    writer: Writer, pool: FakePool, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        await writer.write(records(make.completed()))
+    assert len(pool.rows("partitions")) == 1
+    clock.skip(PARTITIONS_EVERY_S)
+    await writer.write(records(make.completed()))
+    assert len(pool.rows("partitions")) == 2
+    assert pool.transactions == 4
+
+
+async def test_every_tick_makes_room_for_what_it_adds(writer: Writer, pool: FakePool, clock: ManualClock) -> None:
+    await writer.write(records(make.completed()))
+    assert [row[0] for row in pool.rows("expire")] == [clock.now()]
+
+
+async def test_when_the_first_of_two_ends_is_refused_the_other_is_written(writer: Writer, pool: FakePool) -> None:
+    request = make.request()
+    pool.refuses = lambda row: row[2] == "completed"
+    outcomes = await writer.write(records(make.completed(request), make.failed(request)))
+    assert isinstance(outcomes[0], Dead)
+    assert isinstance(outcomes[1], Again)  # it comes again, alone
+    assert list(await writer.write(records(make.failed(request)))) == [Done()]
+    assert pool.ids() == [request.id]
+
+
+async def test_housekeeping_that_was_not_committed_is_done_again(
+    writer: Writer, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise asyncpg.ConnectionDoesNotExistError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool, "execute", away)
+        with pytest.raises(DatabaseUnavailable):
+            await writer.write(records(make.completed()))
+    await writer.write(records(make.completed()))
+    assert len(pool.rows("partitions")) == 1

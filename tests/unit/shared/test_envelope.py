@@ -1,0 +1,131 @@
+"""Events as CloudEvents."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from shared import envelope
+from shared.broker import Message
+from shared.errors import UndecodableMessage
+from shared.events import EVENTS, Event, ReplyAddress, example
+from shared.telemetry import tracing
+from tests.support import make
+from tests.support.clock import START
+
+KINDS = sorted(EVENTS.values(), key=lambda kind: kind.TYPE)
+REPLY = ReplyAddress(queue="client-7", correlation_id="c-1")
+
+
+def encoded(event: Event) -> Message:
+    return envelope.encode(event, source="test", now=START)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_carries_the_attributes_of_a_cloud_event(kind: type[Event]) -> None:
+    event = example(kind)
+    message = encoded(event)
+    assert (message.exchange, message.routing_key) == (kind.EXCHANGE.name, event.routing_key)
+    assert message.mandatory
+    assert message.content_type == "application/json"
+    attributes = {
+        name: envelope.attribute(message, name) for name in ("specversion", "source", "type", "subject", "tenant")
+    }
+    assert attributes == {
+        "specversion": "1.0",
+        "source": "/forebay/test",
+        "type": kind.TYPE,
+        "subject": str(event.subject),
+        "tenant": event.owner,
+    }
+    assert datetime.fromisoformat(envelope.attribute(message, "time") or "") == START
+    assert message.message_id == envelope.attribute(message, "id")
+
+
+def test_the_same_event_has_the_same_id_and_another_event_of_the_request_has_not() -> None:
+    request = make.request()
+    accepted, again, missed = (
+        encoded(e) for e in (make.accepted(request), make.accepted(request), make.missed(request))
+    )
+    assert accepted.message_id == again.message_id
+    assert accepted.message_id != missed.message_id
+
+
+@pytest.mark.parametrize("prefix", ["cloudEvents_", "cloudEvents:"])
+def test_both_spellings_of_the_headers_are_understood(prefix: str) -> None:
+    event = make.accepted()
+    message = Message("", "", event.model_dump_json().encode(), {f"{prefix}type": event.TYPE})
+    assert envelope.decode(message) == event
+
+
+def test_an_attribute_that_is_no_text_is_none() -> None:
+    assert envelope.attribute(Message("", "", b"", {"cloudEvents_type": 5}), "type") is None
+
+
+def test_the_trace_goes_along() -> None:
+    trace_id = tracing.resume("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+    assert trace_id in str(encoded(make.accepted()).headers["traceparent"])
+
+
+def test_a_terminal_event_with_a_reply_address_has_a_copy_for_the_client() -> None:
+    event = make.completed(reply=REPLY)
+    message, copy = envelope.encode(event, source="test", now=START)
+    assert (copy.exchange, copy.routing_key, copy.correlation_id) == ("", "client-7", "c-1")
+    assert copy.message_id != message.message_id
+    assert message.mandatory
+
+
+def test_a_client_that_left_stops_nothing() -> None:
+    for event in (make.completed(reply=REPLY), make.failed(reply=REPLY), make.rejected(reply=REPLY)):
+        assert envelope.encode(event, source="test", now=START)[1].mandatory is False
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        make.completed(reply=REPLY),
+        make.failed(reply=REPLY, exact=make.new_id()),
+        make.rejected(reply=REPLY),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_copy_for_the_client_has_no_internal_parts(event: Event) -> None:
+    message, copy = envelope.encode(event, source="test", now=START)
+    left_out = set(json.loads(message.body)) - set(json.loads(copy.body))
+    assert left_out <= {"key", "exact", "reply"}
+    assert not {"key", "exact", "reply"} & set(json.loads(copy.body))
+    assert "reply" in left_out
+    assert envelope.decode(copy).subject == event.subject
+
+
+def test_a_request_on_its_way_is_not_copied_to_the_client() -> None:
+    request = make.request(reply=REPLY)
+    for event in (make.accepted(request), make.missed(request), make.routed(request)):
+        assert len(envelope.encode(event, source="test", now=START)) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        ({}, b"{}", "no cloudEvents_type header"),
+        (
+            {"cloudEvents_type": "forebay.request.accepted.v9"},
+            b"{}",
+            "unknown event type 'forebay.request.accepted.v9'",
+        ),
+        ({"cloudEvents_type": "forebay.request.accepted.v1"}, b"{}", "request: Field required"),
+        ({"cloudEvents_type": "forebay.request.accepted.v1"}, b"\xff", "body: Invalid JSON"),
+        ({"cloudEvents_type": "forebay.request.accepted.v1"}, b"[]", "body: "),
+        ({"cloudEvents_type": "forebay.request.accepted.v1"}, b'{"request": {}}', r"request\.\w+: "),
+    ],
+)
+def test_a_message_that_is_no_event_says_why(headers: dict[str, object], body: bytes, reason: str) -> None:
+    with pytest.raises(UndecodableMessage, match=reason):
+        envelope.decode(Message("", "", body, headers))
+
+
+def test_what_others_add_to_the_headers_does_no_harm() -> None:
+    message = encoded(make.accepted())
+    decorated = replace(message, headers={**message.headers, "x-death": [{"count": 1}], "other": None})
+    assert envelope.decode(decorated) == envelope.decode(message)

@@ -1,0 +1,128 @@
+"""The policy file and its mistakes."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InvalidPolicy
+from shared.policy import load_policy, parse_policy, seconds
+from shared.settings import packaged_policy
+from tests.support import make
+
+
+def test_the_policy_that_ships_is_valid() -> None:
+    shipped = load_policy(packaged_policy())
+    assert shipped.router.default in shipped.tiers
+    assert shipped.freshness.categories[shipped.freshness.default].ttl > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("surprise", 1, "surprise"),
+        ("tiers__light__colour", "red", r"tiers\.light\.colour"),
+        ("tiers__light__model", "", r"tiers\.light\.model"),
+        ("tiers__light__attempts", 0, r"tiers\.light\.attempts"),
+        ("tiers__light__timeout_s", -1, r"tiers\.light\.timeout_s"),
+        ("tiers__Light One", {"model": "x"}, r"tiers\.Light One"),
+        ("tiers__cache", {"model": "x"}, r"tiers\.cache"),
+        ("tiers__coalesced", {"model": "x"}, r"tiers\.coalesced"),
+        ("tiers__auto", {"model": "x"}, r"tiers\.auto"),
+        ("tiers", {}, "tiers"),
+        ("prices__free", {"input": -1, "output": 0}, r"prices\.free\.input"),
+        ("prices__half", {"input": 1}, r"prices\.half\.output"),
+        ("router__default", "tiny", r"router\.default"),
+        ("router__below", "tiny", r"router\.below"),
+        ("router__above", "tiny", r"router\.above"),
+        ("router__weights__shrot", 1.0, r"router\.weights\.shrot"),
+        ("router__length__short", 0, r"router\.length\.short"),
+        ("cache__threshold", 1.5, r"cache\.threshold"),
+        ("cache__candidates", 0, r"cache\.candidates"),
+        ("freshness__default", "eternal", r"freshness\.default"),
+        ("freshness__categories__dynamic__ttl", "a while", r"freshness\.categories\.dynamic\.ttl"),
+        ("freshness__categories__dynamic__ttl", "0m", r"freshness\.categories\.dynamic\.ttl"),
+        ("freshness__categories__dynamic__ttl", 0, r"freshness\.categories\.dynamic\.ttl"),
+        ("freshness__categories__dynamic__words", "today", r"freshness\.categories\.dynamic\.words"),
+    ],
+)
+def test_every_mistake_names_its_key(path: str, value: object, named: str) -> None:
+    with pytest.raises(InvalidPolicy, match=rf"(^|; ){named}: \S"):
+        parse_policy(make.policy_data(**{path: value}))
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    data = make.policy_data(cache__threshold=2, tiers__light__attempts=0)
+    with pytest.raises(InvalidPolicy) as raised:
+        parse_policy(data)
+    assert "cache.threshold" in str(raised.value)
+    assert "tiers.light.attempts" in str(raised.value)
+
+
+def test_a_missing_table_is_named() -> None:
+    data = make.policy_data()
+    del data["router"]
+    with pytest.raises(InvalidPolicy, match="router: Field required"):
+        parse_policy(data)
+
+
+def test_a_missing_file_says_which_and_how_to_name_another(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPolicy, match=r"none\.toml: No such file.*FOREBAY_POLICY_FILE"):
+        load_policy(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("content", [b"tiers = [", b"\xff\xfe", b"[cache]\nthreshold = 0.9\n"])
+def test_a_file_that_is_no_policy_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_bytes(content)
+    with pytest.raises(InvalidPolicy, match=r"policy\.toml: "):
+        load_policy(file)
+
+
+@given(st.integers(0, 10**6), st.sampled_from("smhd"), st.sampled_from(["", " "]))
+def test_a_duration_is_its_number_times_its_unit(number: int, unit: str, space: str) -> None:
+    assert seconds(f"{number}{space}{unit}") == number * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
+
+
+@given(st.text())
+def test_text_is_a_duration_or_says_how_one_looks(text: str) -> None:
+    try:
+        value = seconds(text)
+    except ValueError as error:
+        assert "15m" in str(error)  # noqa: PT017  # most texts are none, but not all
+    else:
+        assert isinstance(value, int)
+        assert value >= 0
+
+
+@given(st.integers())
+def test_a_number_is_that_many_seconds(number: int) -> None:
+    assert seconds(number) == number
+
+
+def test_a_request_may_name_a_tier_a_model_or_neither() -> None:
+    policy = make.policy()
+    assert policy.tier_of("auto") is None
+    assert policy.tier_of("premium") == "premium"
+    assert policy.tier_of("local/large") == "premium"
+    assert policy.tier_of("large") == "premium"
+    with pytest.raises(KeyError):
+        policy.tier_of("huge")
+
+
+def test_the_price_is_that_of_the_model_a_tier_stands_for() -> None:
+    policy = make.policy(tiers__light__price_as="gpt-4o-mini")
+    assert policy.tiers["light"].priced_model == "gpt-4o-mini"
+    assert policy.tiers["premium"].priced_model == "local/large"
+
+
+@pytest.mark.parametrize("path", ["router__threshold", "router__weights__code"])
+def test_a_number_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(InvalidPolicy, match=path.rsplit("__", 1)[-1]):
+        parse_policy(make.policy_data(**{path: float("nan")}))
+
+
+def test_a_time_to_live_ends_before_the_calendar_does() -> None:
+    with pytest.raises(InvalidPolicy, match="ttl"):
+        parse_policy(make.policy_data(freshness__categories__static__ttl="99999999d"))

@@ -1,0 +1,112 @@
+"""Names, bindings, dead letters."""
+
+import pytest
+
+from shared.events import EVENTS, Event, example
+from shared.memory import matches
+from shared.topology import (
+    ACCEPTED,
+    ALL_EVENTS,
+    DEAD,
+    IN_FLIGHT_EVENTS,
+    MISSED,
+    RECORDS,
+    SUBMITTED,
+    TERMINAL_EVENTS,
+    Queue,
+    entries,
+    obituaries,
+    routed,
+    topology,
+)
+from tests.support import make
+
+TIERS = ("light", "premium")
+WHOLE = topology(TIERS)
+KINDS = sorted(EVENTS.values(), key=lambda kind: kind.TYPE)
+
+
+def takers(event: Event, *others: Queue) -> set[str]:
+    return {
+        queue.name
+        for queue in (*WHOLE.queues, *others)
+        for binding in queue.bindings
+        if binding.exchange == event.EXCHANGE and matches(binding.pattern, event.routing_key)
+    }
+
+
+def test_every_name_is_given_once() -> None:
+    names = [queue.name for queue in WHOLE.queues]
+    assert len(set(names)) == len(names)
+    assert "" not in names
+    assert len({exchange.name for exchange in WHOLE.exchanges}) == len(WHOLE.exchanges)
+
+
+def test_every_work_queue_has_a_place_for_what_it_gave_up_on() -> None:
+    work = [queue for queue in WHOLE.queues if not queue.dead_letters]
+    assert work
+    for queue in work:
+        dead = WHOLE.queue(f"{queue.name}.dead")
+        assert dead.dead_letters
+        assert [(b.exchange, b.pattern) for b in dead.bindings] == [(DEAD, queue.name)]
+
+
+def test_every_binding_is_to_an_exchange_that_is_declared() -> None:
+    for queue in (*WHOLE.queues, TERMINAL_EVENTS, IN_FLIGHT_EVENTS, ALL_EVENTS):
+        assert {binding.exchange for binding in queue.bindings} <= set(WHOLE.exchanges)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_is_kept_by_a_durable_queue(kind: type[Event]) -> None:
+    assert takers(example(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_is_published_with_a_key_of_its_pattern(kind: type[Event]) -> None:
+    assert matches(kind.PATTERN, example(kind).routing_key)
+
+
+@pytest.mark.parametrize("source", ["cache", "coalesced", *TIERS])
+def test_every_answer_is_recorded_and_only_bought_ones_become_cache_entries(source: str) -> None:
+    expected = {"persistence.records"} | ({"persistence.entries"} if source in TIERS else set())
+    assert takers(make.completed(source=source)) == expected
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_tier_has_its_own_queue(tier: str) -> None:
+    assert takers(make.routed(route=make.route(tier))) == {f"inference.{tier}"}
+
+
+@pytest.mark.parametrize("priority", ["interactive", "bulk"])
+def test_an_accepted_request_is_recorded_and_goes_to_the_cache(priority: str) -> None:
+    assert takers(make.accepted(priority=priority)) == {"cache.accepted", "persistence.records"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["request.submitted", "request.submitted.bulk", "request.submitted.interactive.acme", "request.submitted.a.b.c"],
+)
+def test_whatever_is_said_after_submitted_reaches_the_door(key: str) -> None:
+    assert matches(SUBMITTED.bindings[0].pattern, key)
+
+
+def test_the_dead_of_the_path_get_an_obituary_and_the_dead_of_others_do_not() -> None:
+    watched = {binding.pattern for binding in WHOLE.queue("persistence.dead").bindings}
+    assert watched == {q.name for q in (SUBMITTED, ACCEPTED, MISSED, *map(routed, TIERS), RECORDS)}
+    assert entries(TIERS).name not in watched
+    assert {binding.exchange for binding in obituaries((MISSED,)).bindings} == {DEAD}
+
+
+def test_a_queue_without_a_name_belongs_to_its_consumer() -> None:
+    assert TERMINAL_EVENTS.exclusive
+    assert not RECORDS.exclusive
+
+
+def test_who_waits_for_results_hears_of_every_terminal_event_and_of_nothing_else() -> None:
+    heard = {kind for kind in KINDS if "" in takers(example(kind), TERMINAL_EVENTS)}
+    assert {kind.__name__ for kind in heard} == {"ResponseCompleted", "ResponseFailed"}
+
+
+def test_asking_for_a_queue_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        WHOLE.queue("nowhere")
