@@ -38,6 +38,7 @@ HEARTBEAT_S: Final = 15
 PRIVATE_MESSAGES: Final = 100_000
 UNLIMITED: Final = 1_000_000
 COPIES_UNDER_WAY: Final = 1000
+COPIES_WAIT_S: Final = 2.0
 # What aio-pika raises when a connection or channel is gone, or goes while it is being used.
 LOST: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
 
@@ -295,6 +296,8 @@ class _Session:
         return self._exchanges[key]
 
     async def close(self) -> None:
+        if self._copies and not self.lost.is_set():
+            await asyncio.wait(self._copies, timeout=COPIES_WAIT_S)
         for copy in tuple(self._copies):
             copy.cancel()
         with suppress(*LOST, TimeoutError):

@@ -28,7 +28,7 @@ from shared.errors import BrokerError, ForebayError, IdempotencyConflict, Invali
 from shared.events import Priority, Submission
 from shared.telemetry import metrics, tracing
 
-_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])", re.IGNORECASE)
 MAX_KEY_CHARS: Final = 255
 
 TenantHeader = Annotated[str | None, Header(alias="Forebay-Tenant", description="whose request it is")]

@@ -65,7 +65,8 @@ class Results:
             raise UndecodableMessage(f"{event.TYPE} is no terminal event")
         if event.request_id in self._recent:
             return ()  # the first result is the one on record
-        _remember(self._recent, event.request_id, event.model_copy(update={"key": None}), self._keep)
+        kept = event.model_copy(update={"key": None}) if isinstance(event, ResponseCompleted) else event
+        _remember(self._recent, event.request_id, kept, self._keep)
         if isinstance(event, ResponseCompleted):
             newest, mean = event.latency_ms, self._latency_ms
             self._latency_ms = newest if mean is None else mean + NEWEST * (newest - mean)

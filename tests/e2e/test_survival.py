@@ -160,7 +160,7 @@ async def test_every_event_delivered_twice_leaves_one_result(amqp: AmqpClient, s
 async def test_a_poison_message_harms_only_itself(api: Api, stack: Stack, rows: Rows) -> None:
     before = await dead_letters(stack)
     garbage = [
-        Message("", queue, b"\x00\xff not an event", message_id=f"garbage {queue}", mandatory=False)
+        Message("", queue, b"\x00\xff not an event", message_id=f"garbage {queue}")
         for queue in (
             "cache.accepted",
             "router.missed",

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from pamqp import decode
@@ -26,6 +27,7 @@ def test_a_timestamp_in_microseconds_is_none_and_the_next_field_is_found() -> No
 
 def test_a_good_timestamp_stays_what_it_is() -> None:
     length, value = decode.by_type(struct.pack(">Q", 1_700_000_000), "timestamp")
+    assert isinstance(value, datetime)
     assert (length, value.year) == (8, 2023)
 
 
