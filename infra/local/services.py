@@ -11,8 +11,9 @@ from infra.local import model, postgres, rabbitmq, readiness
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
 from infra.local.program import INFRASTRUCTURE, Program
+from shared import SERVICES
 
-ALL = ("ingest", "cache", "router", "inference", "persistence")
+ALL = SERVICES
 SHUTDOWN_S = 20.0
 KILL_MARGIN_S = 5
 """Seconds a service gets beyond its own limit for shutting down before it is killed."""

@@ -84,7 +84,9 @@ class CacheHandler:
             return self._hit(request, own.key, entry)
         if near := self._in_flight.near(own, vector):
             leader, similarity = near
-            if answer := await self._follow(request, leader):
+            answer = await self._follow(request, leader)
+            # An answer that was near to the leader's prompt may be far from this one.
+            if answer is not None and answer.similarity in (None, SAME):
                 return self._shared(request, own.key, answer, similarity)
             own.borrows = False
         return None

@@ -116,9 +116,9 @@ class InFlight:
             leader
             for leader in islice(reversed(self._scopes.get(own.key.scope, {}).values()), MOST_COMPARED)
             if leader.vector is not None
+            # Who borrows is passed over, so no two can wait for each other.
             and not leader.borrows
-            # The lesser id leads, so that two cannot wait for each other.
-            and leader.request_id < own.request_id
+            and leader is not own
         ]
         if not others:
             return None

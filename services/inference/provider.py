@@ -69,6 +69,7 @@ _STATUS: Final[Mapping[int, type[ProviderError]]] = {
     429: RateLimited,
 }
 _NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+CONTENT_CODE: Final = "content_policy_violation"
 SERVER_ERRORS: Final = 500
 CLIENT_ERRORS: Final = 400
 
@@ -161,6 +162,8 @@ def translated(error: Exception) -> ProviderError:
     """A litellm exception as one of ours."""
     kind = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
     status = getattr(error, "status_code", None)
+    if CONTENT_CODE in str(getattr(error, "code", None) or getattr(error, "body", None) or _cause_body(error)):
+        kind = ContentFiltered  # litellm knows it by the message only
     if isinstance(status, int) and (kind is None or status in _STATUS):
         kind = _STATUS.get(status, kind) or _by_status(status)
     if kind in (None, ProviderFault) and _is_connection_error(error):
@@ -196,6 +199,10 @@ def _headers(error: Exception) -> Iterator[Mapping[str, str]]:
     ):
         if headers:
             yield headers
+
+
+def _cause_body(error: Exception) -> object:
+    return getattr(error.__cause__ or error.__context__, "body", None)
 
 
 def _is_connection_error(error: BaseException) -> bool:

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from shared import SERVICES
 from shared.cli.options import HOME, Home, err, fail, out, running, told
 from shared.policy import load_policy
 from shared.settings import PREFIX, Settings
-
-SERVICES = ("ingest", "cache", "router", "inference", "persistence")
 
 
 def register(app: typer.Typer) -> None:

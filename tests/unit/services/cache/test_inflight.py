@@ -194,10 +194,14 @@ async def test_two_never_wait_for_each_other(in_flight: InFlight) -> None:
     assert in_flight.near(older, vector(0.0)) is None
 
 
-async def test_an_older_request_never_waits_for_a_younger_one(in_flight: InFlight) -> None:
+async def test_the_age_of_two_does_not_say_which_of_them_leads(in_flight: InFlight) -> None:
     older = in_flight.leader(make.new_id(), key(1))
-    await miss(in_flight, key(2))
-    assert in_flight.near(older, vector(0.0)) is None
+    younger = in_flight.leader(make.new_id(), key(2))
+    assert in_flight.near(younger, vector(0.0)) is None  # nobody else has been embedded yet
+    found = in_flight.near(older, vector(0.0))
+    assert found is not None
+    assert found[0] is younger
+    assert in_flight.near(younger, vector(0.0)) is None  # it is led by it, so it cannot follow
 
 
 async def test_what_an_earlier_answer_settled_is_shared_and_forgotten(in_flight: InFlight) -> None:

@@ -138,7 +138,6 @@ async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated
             error(400, "The prompt was flagged.", code="content_policy_violation"),
             ContentFiltered,
             id="flagged prompt, by code",
-            marks=pytest.mark.xfail(strict=True, reason="litellm reads the message only; the code is ignored"),
         ),
         pytest.param(answer(finish_reason="content_filter"), ContentFiltered, id="filtered answer"),
         pytest.param(answer(None, finish_reason="content_filter"), ContentFiltered, id="filtered whole answer"),
