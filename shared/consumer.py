@@ -96,11 +96,10 @@ class _Settler:
             try:
                 await self._carry_out(subscription, queue, delivery, outcome)
                 break
-            except Unpublishable as error:
-                if isinstance(outcome, Dead):
-                    raise
-                outcome = Dead(error.code, str(error))
             except BrokerError as error:
+                if isinstance(error, Unpublishable) and not isinstance(outcome, Dead):
+                    outcome = Dead(error.code, str(error))
+                    continue
                 tries += 1
                 log.warning("could not publish", queue=queue.name, tries=tries, code=error.code, error=str(error))
                 if error.retryable and not stopping.is_set() and not subscription.lost:
@@ -307,30 +306,23 @@ class BatchConsumer:
 
     async def _handle(self, arrived: Sequence["Arrived"]) -> None:
         began = time.perf_counter()
-        outcomes = await self._decide(await self._decoded(arrived))
+        decoded, undecodable = _decoded(arrived)
+        outcomes = [*undecodable, *await self._decide(decoded)]
         done: dict[Queue, list[Arrived]] = {}
+        others = []
         for item, outcome in outcomes:
             if isinstance(outcome, Done) and not outcome.events:
                 done.setdefault(item.queue, []).append(item)
             else:
-                await self._settle(item, outcome)
+                others.append(self._settle(item, outcome))
         for queue, items in done.items():
             await items[0].subscription.ack([item.delivery for item in items])
             metrics.CONSUMED.labels(queue.name, "done").inc(len(items))
             metrics.PROCESSING.labels(queue.name).observe(time.perf_counter() - began)
+        await asyncio.gather(*others)
 
     async def _settle(self, item: "Arrived", outcome: Outcome) -> None:
         await self._settler.settle(item.subscription, item.queue, item.delivery, outcome, self._stopping)
-
-    async def _decoded(self, arrived: Sequence["Arrived"]) -> list[tuple["Arrived", Event]]:
-        decoded = []
-        for item in arrived:
-            try:
-                decoded.append((item, envelope.decode(item.delivery.message)))
-            except UndecodableMessage as error:
-                dead = Dead(error.code, str(error))
-                await self._settle(item, dead)
-        return decoded
 
     async def _decide(self, batch: Sequence[tuple["Arrived", Event]]) -> Sequence[tuple["Arrived", Outcome]]:
         """Call the handler until it has an outcome for each, or until the service stops."""
@@ -358,6 +350,20 @@ class Arrived:
     queue: Queue
     subscription: Subscription
     delivery: Delivery
+
+
+def _decoded(
+    arrived: Sequence[Arrived],
+) -> tuple[list[tuple[Arrived, Event]], list[tuple[Arrived, Outcome]]]:
+    """The events of a batch, and what becomes of the deliveries that are none."""
+    decoded: list[tuple[Arrived, Event]] = []
+    undecodable: list[tuple[Arrived, Outcome]] = []
+    for item in arrived:
+        try:
+            decoded.append((item, envelope.decode(item.delivery.message)))
+        except UndecodableMessage as error:
+            undecodable.append((item, Dead(error.code, str(error))))
+    return decoded, undecodable
 
 
 def bind_context(message: Message) -> None:

@@ -132,8 +132,12 @@ class RabbitBroker:
         async for attempt in attempts:
             with attempt:
                 session = await _Session.open(self._url, self._name)
-                if self._topology is not None:
-                    await self._declare(session, self._topology)
+                try:
+                    if self._topology is not None:
+                        await self._declare(session, self._topology)
+                except BaseException:
+                    await session.close()
+                    raise
                 return session
         raise AssertionError("unreachable: there is no limit to the attempts")
 
@@ -403,7 +407,7 @@ def _publish_error(message: Message, error: BaseException) -> Exception:
             return Unroutable(f"no queue takes {what}")
         case DeliveryError():
             return PublishRefused(f"a queue that takes {what} is full")
-        case _ if isinstance(error, LOST):
+        case _ if isinstance(error, (*LOST, asyncio.CancelledError)):  # aiormq cancels what a dead connection owes
             return BrokerUnavailable(f"publishing {what}: {error!r}")
         case _:
             return Unpublishable(f"publishing {what}: {error!r}")

@@ -113,13 +113,13 @@ class Service:
             wait.result()
 
     async def _drain(self, running: list[asyncio.Task[None]]) -> None:
-        for consumer in self._consumers:
-            await consumer.stop()
-        if running:
-            _, late = await asyncio.wait(running, timeout=self.settings.shutdown_s)
-            for task in late:
-                log.warning("unfinished work goes back to the broker")
-                task.cancel()
+        stops = [asyncio.create_task(consumer.stop()) for consumer in self._consumers]
+        if not running:
+            return
+        _, late = await asyncio.wait([*stops, *running], timeout=self.settings.shutdown_s)
+        for task in late:
+            log.warning("unfinished work goes back to the broker")
+            task.cancel()
 
 
 @asynccontextmanager

@@ -82,7 +82,8 @@ class CacheHandler:
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
         if entry := await self._nearest(own.key, vector):
             return self._hit(request, own.key, entry)
-        if near := self._in_flight.near(own, vector):
+        near = self._in_flight.near(own, vector)
+        if near is not None and self._waiting < self._policy.max_waiting:
             leader, similarity = near
             answer = await self._follow(request, leader)
             # An answer that was near to the leader's prompt may be far from this one.

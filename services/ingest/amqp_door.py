@@ -88,12 +88,10 @@ class AmqpDoor:
     def _rejected(
         self, message: Message, tenant: str, error: InvalidRequest, reply: ReplyAddress | None
     ) -> RequestRejected:
-        # A conflict must not end the request that has the key; all else would have had this id, had it been taken.
-        request_id = (
-            self._identities.derived(tenant, b"amqp conflict", fingerprint(message))
-            if isinstance(error, IdempotencyConflict)
-            else self._request_id(message, tenant)
-        )
+        # A rejection must not end a request that was taken under this key; else it has the id it would have had.
+        request_id = self._request_id(message, tenant)
+        if self._results.digest_of(request_id) is not None:
+            request_id = self._identities.derived(tenant, b"amqp conflict", fingerprint(message))
         return RequestRejected(
             request_id=request_id,
             tenant=tenant,

@@ -24,7 +24,7 @@ from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
-from shared.errors import BrokerError, ForebayError, IdempotencyConflict, InvalidRequest
+from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
 from shared.events import Priority, Submission
 from shared.telemetry import metrics, tracing
 
@@ -113,9 +113,10 @@ class HttpDoor:
         self._results.admitted(event.request)  # before the confirm: another post with this key may come meanwhile
         try:
             await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
-        except BrokerError:
+        except BaseException:
             self._results.withdrawn(event.request)
             raise
+        self._results.admitted(event.request, confirmed=True)
         metrics.ADMITTED.labels("http", priority).inc()
 
     async def _wait(self, answer: "asyncio.Future[Result]", seconds: float) -> None:
@@ -139,12 +140,13 @@ class HttpDoor:
 
     async def _repeated(self, tenant: str, request_id: UUID, submission: Submission) -> Known | None:
         try:
-            known = await self._results.find(tenant, request_id)
+            known = await self._results.find(tenant, request_id, with_digest=True)
         except DatabaseUnavailable:
             return None  # the id is the same in any case, and all that follows is idempotent
         if known is not None and known.digest not in (None, digest(submission)):
             raise IdempotencyConflict("this key was used before, with another body", pointer="Idempotency-Key")
-        return known
+        # While another post with this key waits for its confirm, this one publishes too: the same id, harmless.
+        return known if known is not None and known.confirmed else None
 
     def _accepted(self, shown: RequestView, submission: Submission, *, waited_s: int = 0) -> Response:
         if submission.webhook_url is not None:

@@ -34,18 +34,20 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What is kept in memory of a request: whose it is, and the digest of its body."""
+    """What is kept in memory of a request: whose it is, the digest of its body, and whether the broker has it."""
 
     tenant: str
     digest: str
+    confirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is on record of a request: the digest of its body, and its result if there is one."""
+    """What is on record of a request: the digest of its body, its result if there is one, and whether it was taken."""
 
     digest: str | None
     result: Result | None
+    confirmed: bool = True
 
 
 class Results:
@@ -80,9 +82,9 @@ class Results:
         """Milliseconds a new request will take if it is like recent ones: their exponentially weighted mean latency."""
         return None if self._latency_ms is None else round(self._latency_ms)
 
-    def admitted(self, request: Request) -> None:
-        """Take note of a request that is being accepted."""
-        _remember(self._admitted, request.id, Admitted(request.tenant, request.digest), self._keep)
+    def admitted(self, request: Request, *, confirmed: bool = False) -> None:
+        """Take note of a request that is being accepted, and again once the broker has confirmed it."""
+        _remember(self._admitted, request.id, Admitted(request.tenant, request.digest, confirmed), self._keep)
 
     def withdrawn(self, request: Request) -> None:
         """Forget a request whose acceptance was not confirmed."""
@@ -108,27 +110,33 @@ class Results:
             if not waiting:
                 self._waiting.pop(request_id, None)
 
-    async def find(self, tenant: str, request_id: UUID) -> Known | None:
+    async def find(self, tenant: str, request_id: UUID, *, with_digest: bool = False) -> Known | None:
         """What is on record of a tenant's request; None where nothing is, yet or at all.
+
+        ``with_digest`` asks PostgreSQL where memory has the result but not the digest.
 
         Raises:
             DatabaseUnavailable: memory does not know, and PostgreSQL is away.
         """
         admitted, result = self._admitted.get(request_id), self._recent.get(request_id)
         digest = admitted.digest if admitted and admitted.tenant == tenant else None
-        if result is not None:
-            return Known(digest, result) if result.tenant == tenant else None
+        if result is not None and result.tenant != tenant:
+            return None
+        if result is not None and not (with_digest and digest is None):
+            return Known(digest, result)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
         except database.FAILED as error:
             log.warning("results cannot be read", error=repr(error))
-            if digest is not None:
-                return Known(digest, None)
+            if admitted is not None and digest is not None:
+                return Known(digest, None, admitted.confirmed)
             raise database.DatabaseUnavailable("results cannot be read at the moment") from error
         if row is not None:
-            return Known(row["digest"], _result(row["status"], row["body"]))
-        return None if digest is None else Known(digest, None)
+            return Known(row["digest"], result or _result(row["status"], row["body"]))
+        if admitted is not None and digest is not None:
+            return Known(digest, None, admitted.confirmed)
+        return None if result is None else Known(None, result)
 
 
 def _result(status: str | None, body: str | None) -> Result | None:

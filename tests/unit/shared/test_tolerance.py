@@ -40,3 +40,12 @@ def test_a_table_that_cannot_be_read_is_empty_and_the_next_field_is_found() -> N
     nonsense = b"\x01kZ\x00"  # no type has the letter Z
     data = struct.pack(">I", len(nonsense)) + nonsense + b"rest"
     assert decode.by_type(data, "table") == (4 + len(nonsense), {})
+
+
+def test_a_table_nested_too_deeply_is_empty() -> None:
+    data = b""
+    for _ in range(2000):
+        data = b"\x01kF" + len(data).to_bytes(4, "big") + data
+    table = len(data).to_bytes(4, "big") + data
+    tolerance.install()
+    assert decode.by_type(table, "table") == (len(table), {})

@@ -102,6 +102,8 @@ async def test_a_request_without_a_result_is_known_by_its_digest(results: Result
     request = make.request()
     assert await results.find("acme", request.id) is None
     results.admitted(request)
+    assert await results.find("acme", request.id) == Known("d1", None, confirmed=False)
+    results.admitted(request, confirmed=True)
     assert await results.find("acme", request.id) == Known("d1", None)
     pool.error = ConnectionRefusedError()
     assert await results.find("acme", request.id) == Known("d1", None)
@@ -146,3 +148,10 @@ async def test_the_answer_may_come_before_anybody_awaits_it(results: Results) ->
         await results.heard(make.completed(request))
         async with asyncio.timeout(1):
             assert (await waiter).request_id == request.id
+
+
+async def test_a_result_heard_elsewhere_is_compared_with_the_row(results: Results, pool: FakePool) -> None:
+    event = make.failed()
+    await results.heard(event)
+    pool.rows = [{"digest": "d9", "status": None, "body": None}]
+    assert await results.find("acme", event.request_id, with_digest=True) == Known("d9", event)
