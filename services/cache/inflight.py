@@ -34,7 +34,7 @@ class Leader:
 
     Attributes:
         leading: whether a handler of this replica is at work on it.
-        announced: whether the broker has its ``request.missed``, so that a redelivery of it has nothing left to do.
+        announced: whether the broker has its ``request.missed``, so that a redelivery of it waits instead of leading.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
         expires: seconds on the monotonic clock after which nobody waits for it any more.
     """

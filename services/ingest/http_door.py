@@ -106,7 +106,7 @@ class HttpDoor:
                 await self._wait(answer, wait_s)
             if answer.done():
                 result = answer.result()
-        return self._accepted(view(request_id, result, self._clock.now()), submission, waited_s=wait_s)
+        return self._accepted(self._view(request_id, result), submission, waited_s=wait_s)
 
     async def _publish(self, submission: Submission, request_id: UUID, tenant: str, priority: Priority) -> None:
         event = self._intake.accept(submission, request_id=request_id, tenant=tenant, priority=priority)
@@ -148,7 +148,7 @@ class HttpDoor:
         # While another post with this key waits for its confirm, this one publishes too: the same id, harmless.
         return known if known is not None and known.confirmed else None
 
-    def _accepted(self, shown: RequestView, submission: Submission, *, waited_s: int = 0) -> Response:
+    def _accepted(self, shown: RequestView, submission: Submission, *, waited_s: int) -> Response:
         if submission.webhook_url is not None:
             shown.warnings.append("webhook_url is kept with the request, but webhooks are not sent in this version")
         headers = {"Location": f"/v1/requests/{shown.id}"}
@@ -156,9 +156,13 @@ class HttpDoor:
             headers["Preference-Applied"] = f"wait={waited_s}"
         if waited_s and shown.status != "queued":
             return _json(shown, HTTPStatus.OK, headers)
+        return _json(shown, HTTPStatus.ACCEPTED, headers)
+
+    def _view(self, request_id: UUID, result: Result | None) -> RequestView:
+        shown = view(request_id, result, self._clock.now())
         if shown.status == "queued":
             shown.estimated_wait_ms = self._results.estimated_wait_ms
-        return _json(shown, HTTPStatus.ACCEPTED, headers)
+        return shown
 
     async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:
         """The state of a request and, when it is finished, its result."""
@@ -166,10 +170,7 @@ class HttpDoor:
         known = await self._results.find(owner, request_id)
         if known is None and not self._identities.ours(owner, request_id):
             raise HTTPException(HTTPStatus.NOT_FOUND, f"no request has the id {request_id}")
-        shown = view(request_id, known.result if known else None, self._clock.now())
-        if shown.status == "queued":
-            shown.estimated_wait_ms = self._results.estimated_wait_ms
-        return _json(shown, HTTPStatus.OK, {})
+        return _json(self._view(request_id, known.result if known else None), HTTPStatus.OK, {})
 
 
 def _json(shown: RequestView, status: HTTPStatus, headers: dict[str, str]) -> Response:
