@@ -8,10 +8,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
+BENCH := build/bench/packages
+ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test check lint types contracts format docs lock clean
+.PHONY: help setup demo test train-verifier bench-cache-quality bench-cache-speed check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -29,6 +31,21 @@ demo: setup ## start a stack, send it prompts, show the answers and what they co
 test: setup ## unit, contract and end-to-end tests on a private stack
 	@infra/setup/kubectl.sh
 	@$(BIN)/pytest -q $(ARGS)
+
+train-verifier: setup ## train the cache's verifier on DATA=../shared/data, say how good it is, write its weights
+	@OMP_NUM_THREADS=1 $(BIN)/python -m infra.training.verifier $(DATA)
+
+bench-cache-quality: setup ## true duplicates the cache serves, and near misses, on the labelled pairs in DATA
+	@$(BIN)/python -m tests.bench.cache_quality $(DATA)
+
+bench-cache-speed: setup $(BENCH)/.installed ## how fast the cache answers; ENTRIES=1000000 for the longer run
+	@PYTHONPATH=$(BENCH) $(BIN)/python -m tests.bench.cache_speed --entries $(ENTRIES) --data $(DATA)
+
+# Apart from the virtual environment: what a bench compares with must not change what the tests run with.
+$(BENCH)/.installed: infra/requirements/bench.txt | setup
+	@rm -rf $(BENCH)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target $(BENCH) -r $<
+	@touch $@
 
 check: lint types contracts ## all that guards main besides the tests
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
+from services.ingest.cache_door import CacheDoor
 from services.ingest.http_door import HttpDoor, application
 from shared import __version__, envelope
-from shared.events import EVENTS, Event, RequestSubmitted, example
+from shared.events import EVENTS, CacheInvalidate, CacheWarm, Event, RequestSubmitted
+from shared.examples import example
 from shared.settings import PREFIX, Settings
 from shared.telemetry import tracing
 from shared.topology import EXCHANGES, Queue, topology
@@ -36,7 +38,8 @@ def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3 of the exchanges, queues and events."""
     kinds: tuple[type[Event] | type[RequestSubmitted], ...] = (RequestSubmitted, *EVENTS.values())
     _, schemas = models_json_schema(
-        [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
+        [(kind, "validation") for kind in (*kinds, envelope.BareInvalidation)],
+        ref_template="#/components/schemas/{model}",
     )
     messages = {kind.__name__: _message(kind) for kind in kinds}
     exchanges = {exchange.name: _exchange_channel(exchange.name, kinds) for exchange in EXCHANGES}
@@ -47,12 +50,17 @@ def asyncapi() -> dict[str, Any]:
             "title": "Forebay",
             "version": __version__,
             "description": "Events between the services of Forebay, and the public AMQP door: publish to "
-            "`forebay.requests` with the key `request.submitted[.<priority>[.<tenant>]]`.",
+            "`forebay.requests` with the key `request.submitted[.<priority>[.<tenant>]]`, or to `forebay.signals` with "
+            "the key `cache.invalidate`; bare JSON will do at either.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": envelope.JSON,
         "channels": exchanges | queues,
-        "operations": {"submit": _operation("forebay.requests", "receive", [RequestSubmitted.__name__])}
+        "operations": {
+            "submit": _operation("forebay.requests", "receive", [RequestSubmitted.__name__]),
+            "invalidate": _operation("forebay.signals", "receive", [CacheInvalidate.__name__]),
+            "warm": _operation("forebay.signals", "receive", [CacheWarm.__name__]),
+        }
         | {
             f"publish{name}": _operation(kind.EXCHANGE.name, "send", [name])
             for name, kind in ((kind.__name__, kind) for kind in EVENTS.values())
@@ -69,10 +77,18 @@ def _message(kind: type[Event] | type[RequestSubmitted]) -> dict[str, Any]:
         "summary": (kind.__doc__ or "").strip().splitlines()[0],
         "contentType": envelope.JSON,
         "headers": {"type": "object", "properties": headers | {tracing.HEADER: {"type": "string"}}},
-        "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
+        "payload": _payload(kind),
         "bindings": {"amqp": {"messageType": kind.TYPE}},
         "examples": [{"payload": _example(kind)}],
     }
+
+
+def _payload(kind: type[Event] | type[RequestSubmitted]) -> dict[str, Any]:
+    own = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    if kind is not CacheInvalidate:
+        return own
+    bare = {"$ref": f"#/components/schemas/{envelope.BareInvalidation.__name__}"}
+    return {"anyOf": [own, bare], "description": "the second where there are no CloudEvents headers"}
 
 
 def _example(kind: type[Event] | type[RequestSubmitted]) -> Any:
@@ -119,8 +135,8 @@ def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
 
 def openapi() -> dict[str, Any]:
     """OpenAPI 3 of the HTTP door."""
-    door = HttpDoor.__new__(HttpDoor)  # its methods are described, never called
-    return application(door, __version__).openapi()
+    http, cache = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor)  # their methods are described, never called
+    return application(http, cache, __version__).openapi()
 
 
 def settings() -> str:

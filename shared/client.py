@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
+from urllib.parse import quote
 from uuid import uuid4
 
 import aio_pika
@@ -25,10 +26,15 @@ class Refused(Exception):
     """The service said no; the message is its own."""
 
 
-class HttpClient:
-    """Submits requests and asks for results."""
+class Unreachable(Refused):
+    """Nobody answers at that address."""
+
+
+class _Http:
+    """A service's HTTP, asked in the name of a tenant."""
 
     def __init__(self, url: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        self._url = url
         self._http = httpx.AsyncClient(
             base_url=url, headers={"Forebay-Tenant": tenant}, timeout=LONGEST_WAIT_S + 10, trust_env=False
         )
@@ -40,27 +46,19 @@ class HttpClient:
     async def __aexit__(self, *error: Any) -> None:
         await self._http.__aexit__(*error)
 
-    async def submit(self, body: Mapping[str, object], *, wait_s: int = 0, key: str | None = None) -> dict[str, Any]:
-        """Submit; returns the request as the service shows it. Raises Refused."""
-        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        return self._shown(await self._http.post("/v1/requests", json=dict(body), headers=headers))
+    async def _get(self, path: str) -> dict[str, Any]:
+        return await self._asked("GET", path)
 
-    async def result(self, request_id: str) -> dict[str, Any]:
-        """The request as it is now. Raises Refused."""
-        return self._shown(await self._http.get(f"/v1/requests/{request_id}"))
+    async def _post(
+        self, path: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        return await self._asked("POST", path, json=dict(body), headers=headers)
 
-    async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
-        """Submit and stay until there is a result, however long it takes. Raises Refused."""
-        shown = await self.submit(body, wait_s=LONGEST_WAIT_S)
-        while shown["status"] not in FINISHED:
-            await asyncio.sleep(poll_s)
-            shown = await self.result(shown["id"])
-        return shown
-
-    @staticmethod
-    def _shown(response: httpx.Response) -> dict[str, Any]:
+    async def _asked(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            response = await self._http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._url}{path} does not answer: {str(error) or type(error).__name__}") from None
         try:
             body: dict[str, Any] = response.json()
         except ValueError:
@@ -69,6 +67,62 @@ class HttpClient:
             return body
         pointer = f" ({body['pointer']})" if body.get("pointer") else ""
         raise Refused(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}{pointer}")
+
+
+class HttpClient(_Http):
+    """Submits requests and asks for results; every call raises Refused."""
+
+    async def submit(
+        self,
+        body: Mapping[str, object],
+        *,
+        wait_s: int = 0,
+        key: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> dict[str, Any]:
+        """Submit; returns the request as the service shows it."""
+        headers = {"Forebay-Priority": priority.value}
+        if wait_s:
+            headers["Prefer"] = f"wait={wait_s}"
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return await self._post("/v1/requests", body, headers)
+
+    async def result(self, request_id: str) -> dict[str, Any]:
+        """The request as it is now."""
+        return await self._get(f"/v1/requests/{quote(request_id, safe='')}")
+
+    async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
+        """Submit and stay until there is a result, however long it takes."""
+        shown = await self.submit(body, wait_s=LONGEST_WAIT_S)
+        while shown["status"] not in FINISHED:
+            await asyncio.sleep(poll_s)
+            shown = await self.result(shown["id"])
+        return shown
+
+    async def forget(
+        self, selector: Mapping[str, object], *, reason: str | None = None, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Forget cache entries, or only say which would go."""
+        said = {} if reason is None else {"reason": reason}
+        return await self._post("/v1/cache/invalidate", {"selector": selector, "dry_run": dry_run, **said})
+
+    async def wrong(self, request_id: str, *, comment: str = "", hours: int = 24) -> dict[str, Any]:
+        """Say that the cache's answer to a request was wrong."""
+        said = {"verdict": "wrong_hit", "comment": comment, "hours": hours}
+        return await self._post(f"/v1/requests/{quote(request_id, safe='')}/feedback", said)
+
+
+class CacheClient(_Http):
+    """Asks a replica of the cache, at its own address, what is in it; every call raises Refused."""
+
+    async def stats(self) -> dict[str, Any]:
+        """What is stored, what it has saved, and how often it is wrong."""
+        return await self._get("/v1/stats")
+
+    async def lookup(self, body: Mapping[str, object]) -> dict[str, Any]:
+        """What the cache would answer to a submission, and why; nothing is bought or counted."""
+        return await self._post("/v1/lookup", body)
 
 
 class AmqpClient:

@@ -5,7 +5,11 @@ becomes of a delivery is one of a closed set of outcomes:
 
 - :class:`Done`: these events follow from it. They are published, confirmed, then the delivery is acknowledged.
 - :class:`Again`: something we depend on is away. The delivery is kept, and the handler called again after a pause.
+- :class:`Parked`: not now, and not to be held meanwhile. A copy goes to the queue's parking queue, then it is
+  acknowledged; after a delay the broker brings the copy back. A handler asks for it with :class:`shared.errors.Park`.
 - :class:`Dead`: it will never work. A copy goes to the dead letters with the reason, then it is acknowledged.
+
+Of a publish without a confirm nobody can tell whether it arrived, so a copy may come twice, as any message may.
 
 :class:`Consumer` calls a handler for each event, many at a time; :class:`BatchConsumer` hands over all that has
 arrived, once per tick.
@@ -24,7 +28,7 @@ import structlog
 from shared import envelope
 from shared.broker import Broker, Delivery, Message, Subscription
 from shared.clock import SYSTEM_CLOCK, Clock
-from shared.errors import BrokerError, BrokerUnavailable, ForebayError, UndecodableMessage, Unpublishable
+from shared.errors import BrokerError, BrokerUnavailable, ForebayError, Park, UndecodableMessage, Unpublishable
 from shared.events import Event
 from shared.telemetry import metrics, tracing
 from shared.topology import DEAD, Queue
@@ -38,6 +42,9 @@ UNEXPECTED_TRIES: Final = 3
 REASON_HEADER: Final = "forebay-reason"
 CODE_HEADER: Final = "forebay-code"
 QUEUE_HEADER: Final = "forebay-queue"
+PARKED_HEADER: Final = "forebay-parked"
+# RabbitMQ routes by these: a list of keys would spread the copy, anything else makes it close the channel.
+ROUTING_HEADERS: Final = frozenset({"CC", "BCC"})
 
 T = TypeVar("T")
 Decode = Callable[[Message], T]
@@ -59,6 +66,11 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """Not now; again after the delay of its queue, and until then it is nobody's load."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dead:
     """Never; to the dead letters."""
 
@@ -66,7 +78,7 @@ class Dead:
     reason: str
 
 
-Outcome = Done | Again | Dead
+Outcome = Done | Again | Parked | Dead
 BatchHandler = Callable[[Sequence[tuple[Queue, Event]]], Awaitable[Sequence[Outcome]]]
 
 
@@ -91,6 +103,8 @@ class _Settler:
         What was achieved is not thrown away because the broker is slow or a queue is full: publishing is tried again
         until the connection is lost or the service stops, and then the delivery goes back.
         """
+        if isinstance(outcome, Parked) and queue.parked is None:
+            outcome = Again(Park(f"{queue.name} can't be parked"))  # "later" was asked for: keep it, don't bury it
         tries = 0
         while True:
             try:
@@ -122,6 +136,9 @@ class _Settler:
                 if not queue.exclusive:  # a copy of our own needs no burial
                     await self._broker.publish([obituary(queue, delivery, outcome)])
                 await subscription.ack([delivery])
+            case Parked():
+                await self._broker.publish([parked(queue, delivery.message)])
+                await subscription.ack([delivery])
             case Again():
                 await subscription.hand_back([delivery], failed=False)
             case _:
@@ -151,12 +168,37 @@ def obituary(queue: Queue, delivery: Delivery, dead: Dead) -> Message:
     )
 
 
+def parked(queue: Queue, message: Message) -> Message:
+    """The copy of a message that waits: as it came, and how often that was.
+
+    It comes back under the name of its queue instead of the key it was published with, and its attempts begin anew.
+    """
+    assert queue.parked is not None
+    return replace(
+        message,
+        exchange="",
+        routing_key=queue.parked.name,
+        headers=_plain(message.headers) | {PARKED_HEADER: times_parked(message) + 1},
+        mandatory=True,
+    )
+
+
+def times_parked(message: Message) -> int:
+    """How often a message was parked before; a handler that wants to know can have it by its ``decode``."""
+    times = message.headers.get(PARKED_HEADER)
+    return times if isinstance(times, int) else 0
+
+
 def _plain(headers: Mapping[str, object]) -> dict[str, object]:
-    """Headers as a client may have sent them, without what can be read but not written again."""
+    """Headers as a client may have sent them, without what can be read but not written again.
+
+    The broker's own (x-death, x-delivery-count) tell of the message that was taken; a copy is a new one, or RabbitMQ
+    might see it go in a circle and drop it.
+    """
     return {
         name: value if isinstance(value, str | bool | int) else repr(value)
         for name, value in headers.items()
-        if not name.startswith("x-")
+        if not name.startswith("x-") and name not in ROUTING_HEADERS
     }
 
 
@@ -235,6 +277,8 @@ class Consumer(Generic[T]):
     async def _attempt(self, message: Message, tries: int) -> Outcome:
         try:
             return Done(await self._handler(self._decode(message)))
+        except Park as error:
+            return Parked() if self._queue.parked is not None else Again(error)
         except ForebayError as error:
             return Again(error) if error.retryable else Dead(error.code, str(error))
         except Exception as error:

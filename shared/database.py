@@ -34,11 +34,17 @@ AWAY: Final = (
 # What a reader that can do without the answer takes for "not available": all of the above, a missing table, a wrong
 # password, a database without pgvector (a ValueError of pgvector's own).
 FAILED: Final = (*AWAY, asyncpg.PostgresError, ValueError)
-# For searches by vector: look at 64 candidates, and go on while the filter leaves too few (pgvector 0.8).
+# For searches by vector: look at 100 candidates (of the nearest entries 64 found 98.2 %, 100 found 99.2 %, of 100,000
+# in one scope), and go on while the filter leaves too few (pgvector 0.8). The plan is made once for all parameters:
+# planning takes longer than searching, and finds no better one. It takes the vector index wherever it can; that a scope
+# is too small for it is seen by the statement, not by statistics.
 SEARCH_SETTINGS: Final = {
-    "hnsw.ef_search": "64",
+    "hnsw.ef_search": "100",
     "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.max_scan_tuples": "500",
+    "hnsw.max_scan_tuples": "2000",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_sort": "off",
+    "jit": "off",
 }
 
 if TYPE_CHECKING:  # generic in the type stubs only

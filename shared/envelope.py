@@ -3,16 +3,21 @@
 Attributes travel as headers with the prefix ``cloudEvents_`` (the spelling that also passes through JMS;
 ``cloudEvents:`` is understood too), the body is the event as JSON, ``traceparent`` is a header of its own (W3C Trace
 Context, AMQP).
+
+One signal is also understood without any headers, so that every AMQP client can send it: :class:`BareInvalidation`.
 """
 
-from datetime import datetime
-from typing import Final
+import hashlib
+from datetime import datetime, timedelta
+from typing import Annotated, Final, TypeVar
+from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from shared.broker import Message
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import UndecodableMessage
-from shared.events import EVENTS, Event
+from shared.events import EVENTS, CacheInvalidate, Event, Model, Selector, Text
 from shared.telemetry import tracing
 
 PREFIX: Final = "cloudEvents_"
@@ -20,6 +25,21 @@ OTHER_PREFIX: Final = "cloudEvents:"
 JSON: Final = "application/json"
 # Parts of a terminal event that are for the services only.
 INTERNAL: Final = {"key", "exact", "reply"}
+# The resolution of a message's timestamp in AMQP 0-9-1.
+_A_SECOND: Final = timedelta(seconds=1)
+M = TypeVar("M", bound=BaseModel)
+
+
+class BareInvalidation(Model):
+    """``cache.invalidate`` as bare JSON: what to forget, and why."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"selector": {"topic": "earthquake tokyo"}, "reason": "it is over"}]},
+    )
+
+    selector: Selector
+    reason: Annotated[Text, StringConstraints(max_length=500)] = Field("no reason given", description="for the record")
 
 
 def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
@@ -63,24 +83,54 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
     return [message, copy]
 
 
-def decode(message: Message) -> Event:
-    """The event of a message.
+def decode(message: Message, *, clock: Clock = SYSTEM_CLOCK) -> Event:
+    """The event of a message; ``clock`` dates a bare signal that has no timestamp.
 
     Raises:
         UndecodableMessage: no known type, or a body that is not one of its instances.
     """
     name = attribute(message, "type")
+    if name is None and message.routing_key == CacheInvalidate.PATTERN:
+        return _invalidation(message, clock.now())
     if name is None:
         raise UndecodableMessage(f"no {PREFIX}type header: not an event of ours")
     event = EVENTS.get(name)
     if event is None:
         raise UndecodableMessage(f"unknown event type {name!r}; known: {', '.join(sorted(EVENTS))}")
+    return _parsed(event, message.body, name)
+
+
+def _invalidation(message: Message, now: datetime) -> CacheInvalidate:
+    """A bare ``cache.invalidate`` as the event it means.
+
+    It gets the same id at every redelivery. Its time is the sender's where there is one: to the end of that second, as
+    a timestamp has no fractions, and never in the future, where it would forget what is not yet known.
+    """
+    said = _parsed(BareInvalidation, message.body, CacheInvalidate.PATTERN)
+    sent = message.timestamp or now
+    return CacheInvalidate(
+        invalidation_id=_id_of(message),
+        selector=said.selector,
+        reason=said.reason,
+        invalidated_at=min(sent, now - _A_SECOND) + _A_SECOND,
+    )
+
+
+def _id_of(message: Message) -> UUID:
+    """A UUID (version 8) of what the sender wrote; two senders may well count their message ids from 1."""
+    properties = (message.message_id, message.app_id, message.timestamp and message.timestamp.isoformat())
+    digest = hashlib.sha256(repr(properties).encode() + b"\0" + message.body).digest()
+    value = int.from_bytes(digest[:16], "big") & ~(0xF << 76) | (8 << 76)
+    return UUID(int=value & ~(0b11 << 62) | (0b10 << 62))
+
+
+def _parsed(model: type[M], body: bytes, name: str) -> M:
     try:
-        return event.model_validate_json(message.body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise UndecodableMessage(f"{name}: {where}: {first['msg']}") from None
+        raise UndecodableMessage(f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def attribute(message: Message, name: str) -> str | None:

@@ -11,6 +11,7 @@
     │   ├── RequestTooLarge          413
     │   └── IdempotencyConflict      422: the key was used with another body
     ├── UndecodableMessage           a message on a work queue is no event of ours
+    ├── Park                         retryable: a handler asks for its delivery again after the queue's delay
     ├── BrokerError
     │   ├── BrokerUnavailable        retryable: no connection, or no confirm in time
     │   ├── PublishRefused           retryable: a queue is full
@@ -87,6 +88,16 @@ class UndecodableMessage(ForebayError):
     """A message on a work queue is no event of ours."""
 
     code = "undecodable_message"
+
+
+class Park(ForebayError):
+    """A handler can't go on now and would rather not hold its delivery: bring it again after the queue's delay.
+
+    On a queue that can't be parked the delivery is held and the handler called again after a pause.
+    """
+
+    code = "park"
+    retryable = True
 
 
 class BrokerError(ForebayError):

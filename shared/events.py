@@ -6,11 +6,11 @@ from this module and from ``shared.topology``.
 """
 
 import base64
+import math
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -30,10 +30,11 @@ from pydantic import (
     model_validator,
 )
 
-from shared.topology import REQUESTS, RESPONSES, Exchange
+from shared.topology import REQUESTS, RESPONSES, SIGNALS, Exchange
 
 DEFAULT_TENANT = "default"
 AUTO = "auto"
+LONGEST_TTL_S = 10 * 365 * 86_400
 
 # A tenant or tier is a word of a routing key.
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -98,6 +99,70 @@ Input = Annotated[
 TakenInput = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[Turn, ...], Tag("turns")], _INPUT_KIND]
 
 
+def _plain_json(value: JsonValue) -> JsonValue:
+    """JSON that travels unchanged and that PostgreSQL can store: no NUL, and finite numbers only."""
+    match value:
+        case str():
+            _without_nul(value)
+        case float() if not math.isfinite(value):
+            raise ValueError("must not contain numbers that are not finite")
+        case list():
+            for item in value:
+                _plain_json(item)
+        case dict():
+            for name, item in value.items():
+                _without_nul(name)
+                _plain_json(item)
+        case _:
+            pass
+    return value
+
+
+class OutputFormat(Model):
+    """What an answer must look like, as in the Responses API."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = Field(
+        None, description="json_schema only: what the model is told the schema is called"
+    )
+    json_schema: Annotated[dict[str, JsonValue], AfterValidator(_plain_json)] | None = Field(
+        None, alias="schema", description="json_schema only: the JSON Schema; the provider checks it"
+    )
+    strict: bool | None = Field(None, description="json_schema only: whether the model is held to the schema exactly")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        said = {"name": self.name, "schema": self.json_schema, "strict": self.strict}
+        if self.type != "json_schema":
+            if extra := [name for name, value in said.items() if value is not None]:
+                raise ValueError(f"{', '.join(extra)}: only with the type json_schema, not with {self.type}")
+        elif missing := [name for name in ("name", "schema") if said[name] is None]:
+            raise ValueError(f"json_schema needs {' and '.join(missing)}")
+        return self
+
+
+class OutputText(Model):
+    """How the text of an answer is to be given."""
+
+    format: OutputFormat
+
+
+class WrittenFormat(OutputFormat):
+    """A format as a client writes it: a misspelt field is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class WrittenText(OutputText):
+    """The same, as a client writes it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: WrittenFormat
+
+
 class Submission(Model):
     """What a client asks for; the body at both doors."""
 
@@ -111,6 +176,12 @@ class Submission(Model):
     model: str = Field(AUTO, max_length=200, description="auto, a tier of the policy, or a model of the policy")
     max_output_tokens: PositiveInt | None = Field(None, description="tokens the answer may have")
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="nucleus sampling: tokens are drawn from the likeliest that make up this share"
+    )
+    text: WrittenText | None = Field(
+        None, description='what the answer must look like, such as {"format": {"type": "json_object"}}'
+    )
     metadata: dict[
         Annotated[Text, StringConstraints(max_length=64)], Annotated[Text, StringConstraints(max_length=512)]
     ] = Field(default_factory=dict, max_length=16, description="up to 16 pairs of your own, returned with the result")
@@ -133,6 +204,11 @@ class Submission(Model):
         """The turns before the prompt."""
         return () if isinstance(self.input, str) else self.input[:-1]
 
+    @property
+    def output_format(self) -> OutputFormat | None:
+        """What the answer must look like; None where plain text will do, said or not."""
+        return None if self.text is None or self.text.format.type == "text" else self.text.format
+
 
 class RequestSubmitted(Submission):
     """The public AMQP door: the body is the submission itself, bare or as a CloudEvent."""
@@ -149,18 +225,28 @@ class ReplyAddress(Model):
     correlation_id: str | None = None
 
 
+class CacheControl(Model):
+    """What a caller says about the cache (RFC 9111, section 5.2.1)."""
+
+    no_cache: bool = Field(False, description="the answer must be bought, and may be kept for others")
+    no_store: bool = Field(False, description="the answer must not be kept; one that is kept already will do")
+    max_age_s: NonNegativeInt | None = Field(None, description="seconds an earlier answer may be old at the most")
+
+
 class Request(Submission):
     """A submission that was taken: it has an id and a tenant, and will get exactly one terminal result."""
 
     model_config = ConfigDict(extra="ignore")
 
     input: TakenInput  # type: ignore[assignment]  # narrower on writing than on reading, and frozen
+    text: OutputText | None = None  # type: ignore[assignment]  # as above
     id: UUID
     tenant: Word = DEFAULT_TENANT
     priority: Priority = Priority.INTERACTIVE
     accepted_at: AwareDatetime
     digest: str = Field(description="SHA-256 of the submission, in hexadecimal: tells a repeat from a conflict")
     reply: ReplyAddress | None = None
+    cache_control: CacheControl = CacheControl()
 
 
 def encode_vector(vector: Sequence[float]) -> str:
@@ -179,12 +265,17 @@ class CacheKey(Model):
 
     Attributes:
         scope: digest of everything but the prompt that changes the answer (see services/cache/scope.py).
-        exact: digest of scope and normalised prompt.
+        exact: digest of scope and prompt.
+        base: digest of what the scope is made of, without the embedder: lets entries move to another embedder.
+        embedder: version of the model that makes the embedding.
+        prompt: normalised.
         embedding: of the prompt, see :func:`encode_vector`; absent when the prompt could not be embedded.
     """
 
     scope: UUID
     exact: UUID
+    base: UUID
+    embedder: str
     prompt: str
     embedding: str | None = None
 
@@ -221,6 +312,46 @@ class CacheHit(Model):
     match: Literal["exact", "semantic"]
     stored_at: AwareDatetime
     expires_at: AwareDatetime
+
+
+class CacheVerdict(Model):
+    """What the cache decided about a request, and why."""
+
+    tier: Literal["exact", "in_flight", "semantic", "miss", "bypass"] = Field(
+        description="where the answer came from; bypass: the cache was not asked"
+    )
+    reason: str = Field(description="why: 'same prompt', 'verified', or what spoke against the nearest entry")
+    similarity: float | None = Field(None, description="cosine similarity to the prompt of the nearest entry")
+    probability: float | None = Field(None, description="that both prompts ask the same, by the verifier")
+    risk: float | None = Field(None, description="estimated probability that the nearest entry's answer is wrong here")
+    entry_id: UUID | None = Field(None, description="the nearest entry, or the leader in flight")
+    age_s: NonNegativeInt | None = Field(None, description="seconds since the entry was stored")
+
+
+class Evidence(Model):
+    """What was known of a candidate when it was decided; what the learned threshold learns from.
+
+    Attributes:
+        similarity: cosine similarity of the two prompts.
+        probability: that they ask the same, by the verifier; 1 where there is none.
+        objected: whether the verifier's classifier advises against it; what a guard forbids gets no further.
+        agreeing: how strongly the near entries speak for its answer; None where nobody looked.
+        opposing: how strongly they speak for other answers.
+        good: findings that this entry's answer was right for another prompt.
+        bad: findings that it was wrong.
+        entries: about how many entries there are; None where nobody counted.
+        category: of freshness.
+    """
+
+    similarity: float
+    probability: float = 1.0
+    objected: bool = False
+    agreeing: float | None = None
+    opposing: float | None = None
+    good: NonNegativeInt = 0
+    bad: NonNegativeInt = 0
+    entries: NonNegativeInt | None = None
+    category: str = ""
 
 
 class Event(Model):
@@ -310,6 +441,7 @@ class RequestMissed(RequestEvent):
     PATTERN = "request.missed"
 
     key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
+    verdict: CacheVerdict | None = None
 
     @property
     def routing_key(self) -> str:
@@ -324,6 +456,7 @@ class RequestRouted(RequestEvent):
     PATTERN = "request.routed.*"
 
     key: CacheKey | None = None
+    verdict: CacheVerdict | None = None
     route: Route
     freshness: Freshness
 
@@ -367,6 +500,7 @@ class ResponseCompleted(TerminalEvent):
     finish_reason: str | None = None
     cost_usd: NonNegativeFloat = Field(0.0, description="US dollars this request cost at list price")
     saved_usd: NonNegativeFloat = Field(0.0, description="US dollars an answer from elsewhere saved, at list price")
+    verdict: CacheVerdict | None = Field(None, description="what the cache decided, and why")
     hit: CacheHit | None = None
     leader_id: UUID | None = Field(None, description="coalesced: the request whose answer this is")
     similarity: float | None = Field(None, description="cosine similarity to the prompt that was answered")
@@ -410,78 +544,225 @@ class ResponseFailed(TerminalEvent):
 
 Terminal = ResponseCompleted | ResponseFailed | RequestRejected
 
+
+class ShadowRequested(RequestEvent):
+    """A call nobody waits for, on behalf of the cache: to audit a hit, or to refresh an entry.
+
+    Attributes:
+        request: the client's, under an id of its own, in bulk, without a reply address.
+        key: of the request's prompt.
+        hit: the entry in question.
+        expected: its answer.
+        evidence: what the hit was decided on; audits only.
+        sampled: probability with which this hit was picked for an audit; 1 for a refresh.
+    """
+
+    TYPE = "forebay.request.shadowed.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.shadowed"
+
+    purpose: Literal["audit", "refresh"]
+    key: CacheKey
+    tier: Word
+    freshness: Freshness
+    hit: CacheHit
+    expected: str
+    evidence: Evidence | None = None
+    sampled: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def routing_key(self) -> str:
+        return "request.shadowed"
+
+
+class ShadowCompleted(Event):
+    """The answer to such a call."""
+
+    TYPE = "forebay.response.shadowed.v1"
+    EXCHANGE = RESPONSES
+    PATTERN = "response.shadowed.*"
+
+    shadow: ShadowRequested
+    output_text: str
+    model: str
+    usage: Usage
+    cost_usd: NonNegativeFloat = 0.0
+    completed_at: AwareDatetime
+
+    @property
+    def routing_key(self) -> str:
+        return f"response.shadowed.{self.shadow.purpose}"
+
+    @property
+    def subject(self) -> UUID:
+        return self.shadow.request.id
+
+    @property
+    def owner(self) -> str:
+        return self.shadow.request.tenant
+
+
+class CacheAudited(Event):
+    """Whether an entry's answer was right for a prompt: what the learned threshold learns from.
+
+    Attributes:
+        kind: ``audit``: a served hit was also run. ``free``: the entry was near, was not served, and the request was
+            run anyway. ``feedback``: somebody said that a hit was wrong.
+        served: whether the entry's answer was given to the client.
+        same: whether it says the same as the fresh answer.
+        agreement: how much the two answers agree, 0 to 1.
+        sampled: probability with which such a case is looked at (Horvitz-Thompson weight: its inverse).
+    """
+
+    TYPE = "forebay.cache.audited.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "cache.audited"
+
+    audit_id: UUID
+    kind: Literal["audit", "free", "feedback"]
+    tenant: Word
+    request_id: UUID
+    scope: UUID
+    entry_id: UUID
+    evidence: Evidence
+    served: bool
+    same: bool
+    agreement: float
+    sampled: Annotated[float, Field(gt=0, le=1)]
+    audited_at: AwareDatetime
+
+    @property
+    def routing_key(self) -> str:
+        return "cache.audited"
+
+    @property
+    def subject(self) -> UUID:
+        return self.audit_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+
+class CacheFilled(Event):
+    """An entry that no client's request was run for: a refreshed answer, one that was brought along, or one that
+    moves to another embedder under its own id and with its own time.
+    """
+
+    TYPE = "forebay.cache.filled.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "cache.filled"
+
+    entry_id: UUID
+    tenant: Word
+    origin: Literal["audit", "refresh", "warm", "reembed"] = Field(
+        description="reembed: an older entry, for another embedder"
+    )
+    key: CacheKey
+    output_text: str
+    model: str
+    tier: Word
+    freshness: Freshness
+    cost_usd: NonNegativeFloat = 0.0
+    completed_at: AwareDatetime
+
+    @property
+    def routing_key(self) -> str:
+        return "cache.filled"
+
+    @property
+    def subject(self) -> UUID:
+        return self.entry_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+
+class CacheWarm(Event):
+    """An answer brought along, to become an entry; ``forebay cache warm`` publishes these."""
+
+    TYPE = "forebay.cache.warm.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "cache.warm"
+
+    request: Request
+    output_text: Prompt
+    answered_by: str = Field("imported", max_length=200, description="the model's name")
+    tier: Word
+    category: str | None = Field(None, description="of freshness; null: the policy's default")
+    cost_usd: NonNegativeFloat = Field(0.0, description="US dollars a hit saves")
+
+    @property
+    def routing_key(self) -> str:
+        return "cache.warm"
+
+    @property
+    def subject(self) -> UUID:
+        return self.request.id
+
+    @property
+    def owner(self) -> str:
+        return self.request.tenant
+
+
+class Selector(Model):
+    """Which cache entries are meant: those that meet all conditions given; at least one must be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entry_id: UUID | None = None
+    prompt: Prompt | None = Field(None, description="the very prompt, whatever the instructions and the model")
+    topic: Prompt | None = Field(None, description="prompts in which each of these words occurs, in any case and order")
+    scope: UUID | None = None
+    tenant: Word | None = None
+    model: Text | None = Field(None, description="the model that answered, or its tier")
+    category: Text | None = Field(None, description="of freshness")
+    older_than_s: Annotated[NonNegativeInt, Field(le=LONGEST_TTL_S)] | None = Field(
+        None, description="seconds since the answer was stored"
+    )
+    everything: Literal[True] | None = Field(None, description="true: all entries, where no other condition is given")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set or all(value is None for _, value in self):
+            raise ValueError("an empty selector: name at least one of " + ", ".join(type(self).model_fields))
+        return self
+
+
+class CacheInvalidate(Event):
+    """Forget cache entries. Anybody may publish one to ``forebay.signals``; ingest does for its clients.
+
+    Entries stored up to ``invalidated_at`` go, also those still on their way into the table.
+    """
+
+    TYPE = "forebay.cache.invalidate.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "cache.invalidate"
+
+    invalidation_id: UUID
+    selector: Selector
+    reason: Annotated[Text, StringConstraints(max_length=500)]
+    invalidated_at: AwareDatetime
+
+    @property
+    def routing_key(self) -> str:
+        return "cache.invalidate"
+
+    @property
+    def subject(self) -> UUID:
+        return self.invalidation_id
+
+    @property
+    def owner(self) -> str:
+        return self.selector.tenant or ""
+
+
 EVENTS: dict[str, type[Event]] = {
     event.TYPE: event
-    for event in (RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ResponseCompleted, ResponseFailed)
-}
-
-
-def example(event: type[Event]) -> Event:
-    """A valid instance of an event type, for documents and tests; raises KeyError for a type that has none."""
-    return event.model_validate(_EXAMPLES[event])
-
-
-_ID = "f4c1a3f2-7f0e-8b5a-9c6d-0a1b2c3d4e5f"
-_THEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-_LATER = datetime(2026, 1, 2, 3, 4, 7, tzinfo=UTC)
-_REQUEST: dict[str, Any] = {
-    "id": _ID,
-    "tenant": "acme",
-    "input": "What is the capital of France?",
-    "accepted_at": _THEN,
-    "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-}
-_KEY: dict[str, JsonValue] = {
-    "scope": "5f0c1c6e-1d9c-8f0a-a2f3-3c1f6f2a9b01",
-    "exact": "7a1d2b44-92aa-8c11-b0de-55e0c7c0a9d2",
-    "prompt": "What is the capital of France?",
-    "embedding": encode_vector((0.6, 0.8)),
-}
-_ROUTE: dict[str, Any] = {
-    "tier": "light",
-    "model": "gpt-4o-mini",
-    "score": -1.0,
-    "reasons": ["short: 7 tokens (-1.0)"],
-}
-_FRESHNESS: dict[str, Any] = {"category": "static", "ttl_s": 604_800, "reason": "no sign of change"}
-_EXAMPLES: dict[type[Event], dict[str, Any]] = {
-    RequestAccepted: {"request": _REQUEST},
-    RequestMissed: {"request": _REQUEST, "key": _KEY},
-    RequestRouted: {"request": _REQUEST, "key": _KEY, "route": _ROUTE, "freshness": _FRESHNESS},
-    RequestRejected: {
-        "request_id": _ID,
-        "tenant": "acme",
-        "code": "invalid_request",
-        "message": "Field required",
-        "pointer": "/input",
-        "excerpt": '{"inptu": "hello"}',
-        "rejected_at": _THEN,
-    },
-    ResponseCompleted: {
-        "request_id": _ID,
-        "tenant": "acme",
-        "source": "light",
-        "output_text": "Paris.",
-        "model": "gpt-4o-mini",
-        "tier": "light",
-        "route": _ROUTE,
-        "freshness": _FRESHNESS,
-        "usage": {"input_tokens": 14, "output_tokens": 3},
-        "finish_reason": "stop",
-        "cost_usd": 0.0000039,
-        "accepted_at": _THEN,
-        "completed_at": _LATER,
-        "key": _KEY,
-    },
-    ResponseFailed: {
-        "request_id": _ID,
-        "tenant": "acme",
-        "code": "rate_limited",
-        "message": "the provider refused 5 calls within 60 s (429)",
-        "attempts": 5,
-        "tier": "light",
-        "route": _ROUTE,
-        "accepted_at": _THEN,
-        "failed_at": _LATER,
-    },
+    for event in (
+        *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
+        *(ResponseCompleted, ResponseFailed, ShadowCompleted),
+        *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
+    )
 }

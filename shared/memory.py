@@ -1,7 +1,7 @@
 """A broker in memory: RabbitMQ's semantics as far as the flow relies on them, for tests.
 
-It routes topics, returns what nobody takes, counts redeliveries, dead-letters at the limit and bounds what a consumer
-holds. The contract suite runs on it and on the real broker.
+It routes topics, returns what nobody takes, counts redeliveries, dead-letters at the limit, brings back what was parked
+and bounds what a consumer holds. The contract suite runs on it and on the real broker.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from shared.broker import Delivery, Message
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import BrokerUnavailable, TopologyConflict, Unroutable
-from shared.topology import DEAD, Queue, Topology
+from shared.topology import DEAD, Queue, Return, Topology
 
 
 def matches(pattern: str, key: str) -> bool:
@@ -49,9 +50,15 @@ class _Line:
 
 
 class MemoryBroker:
-    """All exchanges and queues of one test."""
+    """All exchanges and queues of one test.
 
-    def __init__(self, *, delivery_limit: int = 5) -> None:
+    Attributes:
+        clock: tells when what is parked from now on comes back; a test may put its own.
+    """
+
+    def __init__(self, *, delivery_limit: int = 5, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self._returning: set[asyncio.Task[None]] = set()
         self._delivery_limit = delivery_limit
         self._lines: dict[str, _Line] = {}
         self._own: list[_Line] = []
@@ -63,7 +70,7 @@ class MemoryBroker:
         """Create what is missing; raises TopologyConflict where a queue exists and is of another kind."""
         for queue in topology.queues:
             line = self._lines.setdefault(queue.name, _Line(queue))
-            if line.queue.dead_letters != queue.dead_letters:
+            if (line.queue.dead_letters, line.queue.returns) != (queue.dead_letters, queue.returns):
                 raise TopologyConflict(f"queue {queue.name!r} exists with other arguments")
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -77,7 +84,23 @@ class MemoryBroker:
                 raise Unroutable(f"no queue takes {message.routing_key!r} on {message.exchange!r}")
             self.published.append(message)
             for line in lines:
-                line.push(_Stored(message))
+                self._store(line, message)
+
+    def _store(self, line: _Line, message: Message) -> None:
+        stored = _Stored(message)
+        line.push(stored)
+        if line.queue.returns is not None:
+            task = asyncio.create_task(self._bring_back(line, stored, line.queue.returns))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _bring_back(self, line: _Line, stored: _Stored, back: Return) -> None:
+        await self.clock.sleep(back.after_s)
+        if stored in line.ready and back.queue in self._lines:
+            line.ready.remove(stored)
+            death = {"x-death": [{"queue": line.queue.name, "reason": "expired", "count": 1}]}
+            message = replace(stored.message, exchange="", routing_key=back.queue)
+            self._store(self._lines[back.queue], replace(message, headers={**message.headers, **death}))
 
     def _bound(self, message: Message) -> list[_Line]:
         if not message.exchange:

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -19,10 +20,13 @@ from pydantic import (
 )
 
 from shared.errors import InvalidPolicy
-from shared.events import AUTO, Word
+from shared.events import AUTO, LONGEST_TTL_S, Word
 
 LOCAL: Final = "local/"
-LONGEST_TTL_S: Final = 10 * 365 * 86_400
+BUILTIN: Final = "builtin"
+BUILTIN_DIMENSIONS: Final = 384
+# What pgvector can index of half-precision vectors (HNSW).
+MOST_DIMENSIONS: Final = 4000
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -113,15 +117,113 @@ class RouterPolicy(Section):
     words: Words
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Duration = Annotated[NonNegativeInt, Field(le=LONGEST_TTL_S), BeforeValidator(seconds)]
+
+
+class AuditPolicy(Section):
+    """How the cache checks itself."""
+
+    enabled: bool = True
+    share: Share = 0.05
+    max_per_hour: NonNegativeInt = 120
+    max_error: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    agreement: Share = 0.8
+    quarantine: bool = False
+
+
+class RefreshPolicy(Section):
+    """Buying an answer anew before it is missed."""
+
+    enabled: bool = True
+    popular_hits: PositiveInt = 3
+    from_share_of_ttl: Annotated[float, Field(gt=0, le=1)] = 0.8
+    max_per_hour: NonNegativeInt = 120
+
+
+class FrontPolicy(Section):
+    """The entries each replica keeps in memory."""
+
+    max_entries: PositiveInt = 20_000
+    max_bytes: PositiveInt = 64 * 2**20
+
+
+class BoundsPolicy(Section):
+    """How many entries are kept."""
+
+    max_entries: PositiveInt = 1_000_000
+    max_entries_per_tenant: PositiveInt = 200_000
+    max_answer_chars: PositiveInt = 100_000
+
+
+class EmbedderPolicy(Section):
+    """What turns prompts into vectors.
+
+    Attributes:
+        model: ``builtin``, or an embedding model by litellm's name, or ``local/…``.
+        dimensions: of its vectors; the built-in model's are known.
+        previous: the model whose entries are to be embedded anew.
+    """
+
+    model: Annotated[str, Field(min_length=1)] = BUILTIN
+    dimensions: Annotated[int, Field(ge=1, le=MOST_DIMENSIONS)] | None = None
+    previous: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _dimensions_are_known(self) -> Self:
+        if self.builtin and self.dimensions is not None:
+            raise ValueError("dimensions: those of the built-in model are fixed; leave them out")
+        if not self.builtin and self.dimensions is None:
+            raise ValueError(
+                f"dimensions: say how many numbers a vector of {self.model} has, {MOST_DIMENSIONS} at most"
+            )
+        return self
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the model runs in the cache's own process."""
+        return self.model == BUILTIN
+
+    @property
+    def length(self) -> int:
+        """Numbers in a vector."""
+        return self.dimensions or BUILTIN_DIMENSIONS
+
+    @property
+    def bought(self) -> frozenset[str]:
+        """The models that inference is asked for; replicas with the earlier policy still ask for the previous one."""
+        return frozenset(name for name in (self.model, self.previous) if name not in (None, BUILTIN))
+
+
 class CachePolicy(Section):
     """When an earlier answer may be served."""
 
     enabled: bool = True
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    threshold: Share = 0.85
+    verifier_threshold: Share | None = None
     candidates: Annotated[int, Field(ge=1, le=20)] = 3
     max_prompt_chars: PositiveInt = 2000
     leader_patience_s: PositiveFloat = 30
     max_waiting: PositiveInt = 1000
+    pools: dict[Word, tuple[Word, ...]] = Field(default_factory=dict)
+    never: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    audit: AuditPolicy = AuditPolicy()
+    refresh: RefreshPolicy = RefreshPolicy()
+    front: FrontPolicy = FrontPolicy()
+    bounds: BoundsPolicy = BoundsPolicy()
+    embedder: EmbedderPolicy = EmbedderPolicy()
+
+    @model_validator(mode="after")
+    def _one_pool_each(self) -> Self:
+        pooled = [tenant for tenants in self.pools.values() for tenant in tenants]
+        twice = sorted({tenant for tenant in pooled if pooled.count(tenant) > 1})
+        if twice:
+            raise ValueError(f"pools: {', '.join(twice)} in more than one pool; a tenant shares with one at the most")
+        return self
+
+    def pool_of(self, tenant: str) -> str | None:
+        """The shared pool a tenant is in; None for a tenant that keeps its answers to itself."""
+        return next((pool for pool, tenants in self.pools.items() if tenant in tenants), None)
 
 
 class Category(Section):
@@ -129,6 +231,8 @@ class Category(Section):
 
     ttl: Annotated[PositiveInt, Field(le=LONGEST_TTL_S), BeforeValidator(seconds)]
     words: tuple[str, ...] = ()
+    threshold: Share | None = None
+    stale_while_revalidate: Duration = 0
 
 
 class FreshnessPolicy(Section):
@@ -160,6 +264,16 @@ class Policy(Section):
             if reserved in self.tiers:
                 raise ValueError(f"tiers.{reserved}: the name {reserved!r} is taken; call the tier something else")
         return self
+
+    def threshold_of(self, category: str) -> float:
+        """The least cosine similarity at which an entry of a freshness category may be served."""
+        known = self.freshness.categories.get(category)
+        return self.cache.threshold if known is None or known.threshold is None else known.threshold
+
+    def stale_s(self, category: str) -> int:
+        """Seconds an expired answer may still be served while a new one is bought."""
+        known = self.freshness.categories.get(category)
+        return known.stale_while_revalidate if known else 0
 
     def tier_of(self, model: str) -> str | None:
         """The tier a request asks for by ``model``: a tier's name or its model's name; None for ``auto``.

@@ -220,6 +220,15 @@ def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
     if queue.dead_letters:
         # RabbitMQ 4 would drop a letter that was read and returned 20 times.
         return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
+    if queue.returns is not None:
+        return {
+            "x-queue-type": "quorum",
+            "x-message-ttl": round(queue.returns.after_s * 1000),
+            "x-dead-letter-exchange": "",  # the default exchange: straight to the queue of that name
+            "x-dead-letter-routing-key": queue.returns.queue,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,

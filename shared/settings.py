@@ -96,6 +96,15 @@ class Settings(BaseSettings):
 
     # inference
     inference_concurrency: PositiveInt = Field(8, description="provider calls one replica has under way, per tier")
+    shadow_concurrency: PositiveInt = Field(
+        1, description="provider calls nobody waits for (audits, refreshes) that one replica has under way"
+    )
+
+    # cache
+    embeddings_url: HttpAddress = Field(
+        "http://127.0.0.1:8080", description="inference's HTTP address, for embeddings of a model that is not built in"
+    )
+    embeddings_timeout_s: Seconds = Field(5.0, description="seconds an embedding from there may take")
 
     # persistence
     tick_ms: PositiveInt = Field(100, description="milliseconds between write transactions")

@@ -3,6 +3,11 @@
 A work queue is a durable quorum queue. A message that comes back too often, or that a consumer gives up on, goes to
 ``forebay.dead`` under the name of the queue it was on, and from there into ``<queue>.dead``, where it stays until
 somebody reads it. Dead-lettering is at-least-once, which needs ``reject-publish`` as overflow (RabbitMQ 3.10 and up).
+
+A queue with a ``parking_s`` has a parking queue too, ``<queue>.parked``, which nobody consumes: what is put there
+expires after that many seconds, and the broker itself moves it back. Both ways lead through the default exchange, which
+reaches every queue by its name: there is no binding. The delay is an argument of the parking queue: to change it,
+delete the old queue when it is empty.
 """
 
 from collections.abc import Iterable
@@ -25,17 +30,29 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Return:
+    """What a parking queue does with a message: back to its work queue, after a while."""
+
+    queue: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """A queue and what flows into it.
 
     Attributes:
         name: empty for a consumer's own queue: exclusive, named by the broker, gone with its consumer.
         dead_letters: whether it holds dead letters: kept for people, without delivery limit or dead letters of its own.
+        parking_s: seconds that a delivery of this queue stays away when it is parked; None: it can't be.
+        returns: set if this is a parking queue.
     """
 
     name: str
     bindings: tuple[Binding, ...]
     dead_letters: bool = False
+    parking_s: float | None = None
+    returns: Return | None = None
 
     @property
     def exclusive(self) -> bool:
@@ -46,6 +63,13 @@ class Queue:
     def dead(self) -> "Queue":
         """The queue that keeps what this one gave up on."""
         return Queue(f"{self.name}.dead", (Binding(DEAD, self.name),), dead_letters=True)
+
+    @property
+    def parked(self) -> "Queue | None":
+        """The queue where its parked messages wait, if it has one."""
+        if self.parking_s is None:
+            return None
+        return Queue(f"{self.name}.parked", (), returns=Return(self.name, self.parking_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +95,15 @@ SIGNALS = Exchange("forebay.signals")
 DEAD = Exchange("forebay.dead")
 EXCHANGES = (REQUESTS, RESPONSES, SIGNALS, DEAD)
 
+# How long a follower of a request in flight stays away: about as long as a model takes to answer.
+PARKED_S = 2.0
+
 SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),))
-ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),))
+ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), parking_s=PARKED_S)
 MISSED = Queue("router.missed", (Binding(REQUESTS, "request.missed"),))
+SHADOWS = Queue("inference.shadow", (Binding(REQUESTS, "request.shadowed"),))
+SHADOWED = Queue("cache.shadowed", (Binding(RESPONSES, "response.shadowed.*"),))
+WARM = Queue("cache.warm", (Binding(SIGNALS, "cache.warm"),))
 RECORDS = Queue(
     "persistence.records",
     (
@@ -81,12 +111,25 @@ RECORDS = Queue(
         Binding(REQUESTS, "request.rejected"),
         Binding(RESPONSES, "response.completed.*"),
         Binding(RESPONSES, "response.failed.*"),
+        Binding(SIGNALS, "cache.audited"),
+        Binding(SIGNALS, "cache.invalidate"),
     ),
 )
 
-# Each replica's own view of what is under way: ingest answers waiting clients, the cache knows what is in flight.
+# Each replica's own view of what is under way: ingest answers waiting clients, the cache knows what is in flight, what is
+# in the front, and what audits have found.
 TERMINAL_EVENTS = Queue("", (Binding(RESPONSES, "response.completed.*"), Binding(RESPONSES, "response.failed.*")))
-IN_FLIGHT_EVENTS = Queue("", (*TERMINAL_EVENTS.bindings, Binding(REQUESTS, "request.missed")))
+CACHE_EVENTS = Queue(
+    "",
+    (
+        *TERMINAL_EVENTS.bindings,
+        Binding(REQUESTS, "request.missed"),
+        Binding(REQUESTS, "request.shadowed"),
+        Binding(SIGNALS, "cache.audited"),
+        Binding(SIGNALS, "cache.filled"),
+        Binding(SIGNALS, "cache.invalidate"),
+    ),
+)
 ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding(SIGNALS, "#")))
 
 
@@ -96,8 +139,9 @@ def routed(tier: str) -> Queue:
 
 
 def entries(tiers: Iterable[str]) -> Queue:
-    """Answers bought from a model, to become cache entries; answers that came from the cache are not stored again."""
-    return Queue("persistence.entries", tuple(Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers))
+    """Answers bought from a model or brought along, to become cache entries; those of the cache are not stored again."""
+    bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
+    return Queue("persistence.entries", (*bought, Binding(SIGNALS, "cache.filled")))
 
 
 def obituaries(work: Iterable[Queue]) -> Queue:
@@ -109,5 +153,6 @@ def topology(tiers: Iterable[str]) -> Topology:
     """Everything, for the tiers of a policy."""
     names = tuple(tiers)
     path = (SUBMITTED, ACCEPTED, MISSED, *(routed(tier) for tier in names), RECORDS)
-    work = (*path, entries(names), obituaries(path))
-    return Topology(EXCHANGES, (*work, *(queue.dead for queue in work)))
+    work = (*path, entries(names), obituaries(path), SHADOWS, SHADOWED, WARM)
+    parked = (queue.parked for queue in work if queue.parked is not None)
+    return Topology(EXCHANGES, (*work, *parked, *(queue.dead for queue in work)))

@@ -38,8 +38,10 @@ class Surroundings:
         # A process per service on shared cores; and litellm would otherwise fetch its price list over the network.
         env |= {"OMP_NUM_THREADS": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         for name in self.infrastructure:
-            variable, url = addresses[name]
-            env[variable] = url(self.ports[name])
+            variable, address = addresses[name]
+            env[variable] = address(self.ports[name])
+        if "inference" in self.ports:
+            env["FOREBAY_EMBEDDINGS_URL"] = url(self.ports["inference"])
         if self.policy:
             env["FOREBAY_POLICY_FILE"] = str(self.policy)
         return env

@@ -7,3 +7,7 @@ for extra in ingest cache router inference persistence local dev; do
   uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python 3.11 \
     --extra "$extra" pyproject.toml --output-file "infra/requirements/$extra.txt" "$@"
 done
+# The benches add to what the tests have, and change nothing of it.
+echo "resolving bench"
+uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python 3.11 \
+  --extra bench --constraint infra/requirements/dev.txt pyproject.toml --output-file infra/requirements/bench.txt "$@"

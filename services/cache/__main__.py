@@ -1,20 +1,20 @@
 """Wiring of the cache."""
 
-from services.cache.embedder import Embedder
-from services.cache.handler import CacheHandler
-from services.cache.inflight import InFlight
-from services.cache.lookup import Lookup
+from services.cache.assembly import Cache, embedder
 from shared import database, service, topology
 
 
 async def wire(it: service.Service) -> None:
-    policy = it.policy.cache
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
-    in_flight = InFlight(it.clock, threshold=policy.threshold, patience_s=policy.leader_patience_s)
-    handler = CacheHandler(policy, Embedder(), Lookup(pool, candidates=policy.candidates), in_flight, it.clock)
-    it.consume(topology.IN_FLIGHT_EVENTS, in_flight.heard)
+    cache = Cache.assemble(it.policy, pool, await embedder(it, pool), it.clock)
+    await it.enter(cache.census.running())
+    it.consume(topology.CACHE_EVENTS, cache.news.heard)
+    it.consume(topology.SHADOWED, cache.shadows.completed)
+    it.consume(topology.WARM, cache.warming.brought)
     # Those who wait for another's answer must not keep the others out.
-    it.consume(topology.ACCEPTED, handler.accepted, concurrency=it.settings.prefetch + policy.max_waiting)
+    concurrency = it.settings.prefetch + it.policy.cache.max_waiting
+    it.consume(topology.ACCEPTED, cache.handler.accepted, concurrency=concurrency)
+    it.app.router.routes.extend(cache.admin.routes())
 
 
 if __name__ == "__main__":

@@ -1,21 +1,29 @@
-"""One request at the cache: the exact answer, the answer of one in flight, a near answer, or a miss."""
+"""One request at the cache, tier by tier: the same prompt, one in flight, a near entry that is verified, or a miss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
-from services.cache.batching import Batcher
-from services.cache.embedder import Embedder, Vectors
+from services.cache.audits import Audits
+from services.cache.eligibility import Eligibility, Eligible
+from services.cache.embedder import Vectors
+from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
-from services.cache.lookup import Entry, Lookup
+from services.cache.judgement import SAME_PROMPT, VERIFIED, Considered, Judge
+from services.cache.lookup import Entry
 from services.cache.scope import cache_key
-from services.cache.verification import differs
+from services.cache.search import Found, Search
+from services.cache.selection import Forgotten
+from services.cache.shadows import Shadows
 from shared.clock import Clock
-from shared.database import DatabaseUnavailable
+from shared.errors import Park
 from shared.events import (
     CacheHit,
     CacheKey,
+    CacheVerdict,
     Event,
     Freshness,
     Request,
@@ -24,72 +32,163 @@ from shared.events import (
     ResponseCompleted,
     encode_vector,
 )
-from shared.policy import CachePolicy
+from shared.policy import Policy
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
 SAME: Final = 1.0
+NOTHING_NEAR: Final = "nothing near"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the handler works with; each decides one thing."""
+
+    eligible: Eligible
+    front: Front
+    in_flight: InFlight
+    search: Search
+    judge: Judge
+    audits: Audits
+    shadows: Shadows
+    forgotten: Forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What the cache would do about a request, and what it found."""
+
+    key: CacheKey
+    verdict: CacheVerdict
+    considered: Sequence[Considered] = ()
+    answer: str | None = None
 
 
 class CacheHandler:
     """Answers from the cache what can be answered from it."""
 
-    def __init__(
-        self, policy: CachePolicy, embedder: Embedder, lookup: Lookup, in_flight: InFlight, clock: Clock
-    ) -> None:
-        self._policy = policy
-        self._embedder = embedder
-        self._embed: Batcher[str, Vectors] = Batcher(embedder.embed_each)
-        self._lookup = lookup
-        self._in_flight = in_flight
+    def __init__(self, policy: Policy, parts: Parts, clock: Clock) -> None:
+        self._policy = policy.cache
+        self._parts = parts
         self._clock = clock
         self._waiting = 0
 
     async def accepted(self, event: RequestAccepted) -> Sequence[Event]:
-        """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``."""
+        """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``.
+
+        Raises:
+            Park: so many wait for answers in flight that this one is to come again later.
+        """
         request = event.request
-        if not self._policy.enabled:
-            return (RequestMissed(request=request),)
-        key = cache_key(request, embedder=self._embedder.version)
-        if entry := await self._exact(key):
-            return (self._hit(request, key, entry),)
+        may = self._parts.eligible.judge(request)
+        if not self._policy.enabled or not (may.reads or may.stores):
+            return (_bypassed(request, None, may.reason or "off"),)
+        key = self.key(request)
+        if not may.reads:
+            return (_bypassed(request, await self._embedded(key), may.reason),)
+        if entry := self._front(request, key):
+            return self._hit(request, key, self._parts.judge.exact(entry))
+        if not may.stores:
+            return await self._alone(request, key, may)
         while True:
-            leader = self._in_flight.leader(request.id, key)
+            leader = self._parts.in_flight.leader(request.id, key)
             if leader.request_id == request.id and not (leader.announced or leader.leading):
                 return await self._lead(request, leader)
-            if self._waiting >= self._policy.max_waiting or self._too_late(request):
-                return (self._missed(request, key, await self._vector(key)),)
+            if self._too_late(request):
+                return (self._missed(request, await self._embedded(key), "the deadline has passed"),)
+            self._room()
             if answer := await self._follow(request, leader):
-                return (self._shared(request, key, answer, SAME),)
+                if answer.request_id == request.id or self._young(request, answer):
+                    return (self._shared(request, key, answer, SAME),)
+                self._parts.in_flight.release(leader)  # too old for who asks now, who leads for a new one
             if leader.failed and leader.request_id == request.id:
                 return ()  # delivered again, and its end has been told
             # The leader failed or took too long. Whoever is first to see it leads, the others follow that one.
 
+    async def explain(self, request: Request) -> Explained:
+        """What would be answered, leaving aside what is in flight; counts nothing and changes nothing."""
+        may, key = self._parts.eligible.judge(request), self.key(request)
+        if not self._policy.enabled or not may.reads:
+            return Explained(key, CacheVerdict(tier="bypass", reason=may.reason or "off"))
+        if entry := self._front(request, key):
+            considered: Sequence[Considered] = (self._parts.judge.exact(entry),)
+            trouble = ""
+        else:
+            found = await self._parts.search(key)
+            considered, trouble = await self._judged(request, key, found), found.trouble
+        if hit := _served(considered):
+            return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
+        return Explained(key, self._verdict(considered, trouble), considered)
+
+    def key(self, request: Request) -> CacheKey:
+        """The key of a request, without its embedding."""
+        pool = self._policy.pool_of(request.tenant)
+        return cache_key(request, embedder=self._parts.search.embedder_version, pool=pool)
+
+    async def _alone(self, request: Request, key: CacheKey, may: Eligibility) -> Sequence[Event]:
+        """A request whose answer must not be kept: it may be served, but nobody can wait for its answer."""
+        _, considered = await self._searched(request, key)
+        if hit := _served(considered):
+            return self._hit(request, key, hit)
+        metrics.LOOKUPS.labels("miss").inc()
+        return (RequestMissed(request=request, verdict=self._verdict(considered, may.reason)),)
+
     async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
         own.leading = True
         try:
-            vector = await self._vector(own.key)
-            if vector is not None and (found := await self._near(request, own, vector)):
-                self._in_flight.answered(own, found)
-                return (found,)
+            found, considered = await self._searched(request, own.key)
+            if hit := _served(considered):
+                events = self._hit(request, own.key, hit)
+                self._parts.in_flight.answered(own, _answer(events))
+                return events
+            if found.vector is not None and (shared := await self._near(request, own, found.vector)):
+                self._parts.in_flight.answered(own, shared)
+                return (shared,)
         except BaseException:
-            self._in_flight.release(own)
+            self._parts.in_flight.release(own)
             raise
         finally:
             own.leading = False
-        return (self._missed(request, own.key, vector),)
+        self._parts.audits.expect(request, own.key, considered)
+        return (self._missed(request, _with(own.key, found.vector), found.trouble, considered),)
+
+    async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
+        found = await self._parts.search(key)
+        considered = await self._judged(request, key, found)
+        for each in considered:
+            if each.against is not None:
+                metrics.VETOES.labels(each.against).inc()
+            elif each.entry is found.exact:
+                self._parts.front.put(found.exact)
+        return found, considered
+
+    async def _judged(self, request: Request, key: CacheKey, found: Found) -> Sequence[Considered]:
+        if found.exact is not None and self._usable(request, found.exact):
+            return (self._parts.judge.exact(found.exact),)
+        return await self._parts.judge.consider(
+            key.prompt, [entry for entry in found.near if self._usable(request, entry)]
+        )
 
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
-        if entry := await self._nearest(own.key, vector):
-            return self._hit(request, own.key, entry)
-        near = self._in_flight.near(own, vector)
-        if near is not None and self._waiting < self._policy.max_waiting:
-            leader, similarity = near
-            answer = await self._follow(request, leader)
+        """The answer of a request in flight whose prompt is near and verified; None where there is none."""
+        refused: set[Leader] = set()
+        while candidates := [each for each in self._parts.in_flight.near(own, vector) if each[0] not in refused]:
+            leader, similarity = candidates[0]
+            if await self._parts.judge.same(own.key.prompt, leader.key.prompt, similarity) is not None:
+                refused.add(leader)
+                continue
+            if not self._parts.in_flight.borrow(own, leader):
+                continue  # it began to wait for another meanwhile
+            try:
+                self._room()
+                answer = await self._follow(request, leader)
+            finally:
+                own.borrows = False
             # An answer that was near to the leader's prompt may be far from this one.
-            if answer is not None and answer.similarity in (None, SAME):
+            if answer is not None and _first_hand(answer) and self._young(request, answer):
                 return self._shared(request, own.key, answer, similarity)
-            own.borrows = False
+            # Those who waited for it too are looking for another: the first of them leads, the others find that one.
+            refused.add(leader)
         return None
 
     async def _follow(self, request: Request, leader: Leader) -> ResponseCompleted | None:
@@ -104,53 +203,51 @@ class CacheHandler:
         finally:
             self._waiting -= 1
 
+    def _room(self) -> None:
+        """Raise Park where this replica lets as many wait as it may."""
+        if self._waiting >= self._policy.max_waiting:
+            raise Park("as many requests as may be are waiting for answers in flight")
+
     def _too_late(self, request: Request) -> bool:
         return request.deadline is not None and request.deadline <= self._clock.now()
 
-    async def _exact(self, key: CacheKey) -> Entry | None:
-        try:
-            return await self._lookup.exact(key, self._clock.now())
-        except DatabaseUnavailable as error:
-            _unreadable(error)
-            return None
+    def _front(self, request: Request, key: CacheKey) -> Entry | None:
+        entry = self._parts.front.get(key.exact, self._clock.now())
+        return entry if entry is not None and self._usable(request, entry) else None
 
-    async def _nearest(self, key: CacheKey, vector: Vectors) -> Entry | None:
-        try:
-            candidates = await self._lookup.nearest(key, vector, self._clock.now())
-        except DatabaseUnavailable as error:
-            _unreadable(error)
-            return None
-        for entry in candidates:
-            if entry.similarity < self._policy.threshold:
-                break
-            reason = differs(key.prompt, entry.prompt)
-            if reason is None:
-                return entry
-            metrics.VETOES.labels(reason).inc()
-        return None
+    def _usable(self, request: Request, entry: Entry) -> bool:
+        """Whether an entry is young enough for its category and for who asks."""
+        now, most = self._clock.now(), request.cache_control.max_age_s
+        young = now < entry.keep_until and (most is None or _age_s(entry, now) <= most)
+        return young and entry not in self._parts.forgotten
 
-    async def _vector(self, key: CacheKey) -> Vectors | None:
-        """The embedding of the prompt; None where it is too long to be matched by meaning."""
-        if len(key.prompt) > self._policy.max_prompt_chars:
-            return None
-        with metrics.LOOKUP_SECONDS.time():
-            return await self._embed(key.prompt)
+    def _young(self, request: Request, answer: ResponseCompleted) -> bool:
+        """Whether the answer of one in flight is young enough for who asks."""
+        most = request.cache_control.max_age_s
+        return most is None or _answered_s(answer, self._clock.now()) <= most
 
-    def _hit(self, request: Request, key: CacheKey, entry: Entry) -> ResponseCompleted:
+    async def _embedded(self, key: CacheKey) -> CacheKey:
+        return _with(key, await self._parts.search.vector(key))
+
+    def _hit(self, request: Request, key: CacheKey, considered: Considered) -> tuple[Event, ...]:
+        entry = considered.entry
         metrics.LOOKUPS.labels(entry.match).inc()
         ttl_s = int((entry.expires_at - entry.stored_at).total_seconds())
-        return self._completed(
+        completed = self._completed(
             request,
             key,
             source="cache",
             output_text=entry.answer,
             model=entry.model,
             tier=entry.tier,
-            freshness=Freshness(category=entry.category, ttl_s=ttl_s, reason="of the cached answer"),
+            freshness=Freshness(category=entry.category, ttl_s=ttl_s, reason=entry.reason),
             saved_usd=entry.cost_usd,
             hit=CacheHit.model_validate(entry, from_attributes=True),
             similarity=entry.similarity,
+            verdict=self._verdict_of(considered),
         )
+        extra: Sequence[Event] = self._parts.shadows.refresh(request, key, entry)
+        return completed, *(extra or self._parts.shadows.audit(request, key, considered))
 
     def _shared(
         self, request: Request, key: CacheKey, answer: ResponseCompleted, similarity: float
@@ -158,6 +255,8 @@ class CacheHandler:
         if answer.request_id == request.id:  # asked twice under one id: told twice
             return answer.model_copy(update={"reply": request.reply})
         metrics.LOOKUPS.labels("coalesced").inc()
+        similarity = min(similarity, SAME if answer.similarity is None else answer.similarity)
+        same = answer.key is not None and answer.key.exact == key.exact and _first_hand(answer)
         return self._completed(
             request,
             key,
@@ -168,7 +267,14 @@ class CacheHandler:
             freshness=answer.freshness,
             saved_usd=answer.cost_usd or answer.saved_usd,
             leader_id=answer.request_id,
-            similarity=min(similarity, SAME if answer.similarity is None else answer.similarity),
+            similarity=similarity,
+            verdict=CacheVerdict(
+                tier="in_flight",
+                reason=SAME_PROMPT if same else VERIFIED,
+                similarity=similarity,
+                entry_id=answer.request_id,
+                age_s=_answered_s(answer, self._clock.now()),
+            ),
         )
 
     def _completed(self, request: Request, key: CacheKey, **answer: Any) -> ResponseCompleted:
@@ -183,13 +289,62 @@ class CacheHandler:
             **answer,
         )
 
-    def _missed(self, request: Request, key: CacheKey, vector: Vectors | None) -> RequestMissed:
+    def _missed(
+        self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()
+    ) -> RequestMissed:
         metrics.LOOKUPS.labels("miss").inc()
-        embedding = None if vector is None else encode_vector(vector.tolist())
-        return RequestMissed(request=request, key=key.model_copy(update={"embedding": embedding}))
+        return RequestMissed(request=request, key=key, verdict=self._verdict(considered, reason))
+
+    def _verdict(self, considered: Sequence[Considered], reason: str) -> CacheVerdict:
+        """Why nothing was served: what spoke against the nearest entry."""
+        if not considered:
+            return CacheVerdict(tier="miss", reason=reason or NOTHING_NEAR)
+        return self._verdict_of(considered[0])
+
+    def _verdict_of(self, considered: Considered) -> CacheVerdict:
+        entry = considered.entry
+        return CacheVerdict(
+            tier="miss" if considered.against else entry.match,
+            reason=considered.reason,
+            similarity=entry.similarity,
+            probability=considered.evidence.probability,
+            risk=considered.risk,
+            entry_id=entry.entry_id,
+            age_s=_age_s(entry, self._clock.now()),
+        )
 
 
-def _unreadable(error: DatabaseUnavailable) -> None:
-    """A cache that cannot be read is an empty one: requests go on, at a price."""
-    metrics.LOOKUPS.labels("unavailable").inc()
-    log.warning("the cache cannot be read", error=str(error))
+def _served(considered: Sequence[Considered]) -> Considered | None:
+    return next((each for each in considered if each.against is None), None)
+
+
+def _answer(events: Sequence[Event]) -> ResponseCompleted:
+    answer = events[0]
+    assert isinstance(answer, ResponseCompleted)
+    return answer
+
+
+def _first_hand(answer: ResponseCompleted) -> bool:
+    """Whether an answer was given to the prompt it came with, not to one that is near to it."""
+    return answer.leader_id is None and (answer.hit is None or answer.hit.match == "exact")
+
+
+def _answered_s(answer: ResponseCompleted, now: datetime) -> int:
+    """Seconds since an answer was bought; one that came from elsewhere says how old it was already."""
+    bought = answer.leader_id is None and answer.hit is None
+    before = 0 if bought or answer.verdict is None else answer.verdict.age_s or 0
+    return max(0, before + int((now - answer.completed_at).total_seconds()))
+
+
+def _bypassed(request: Request, key: CacheKey | None, reason: str) -> RequestMissed:
+    metrics.LOOKUPS.labels("bypass").inc()
+    return RequestMissed(request=request, key=key, verdict=CacheVerdict(tier="bypass", reason=reason))
+
+
+def _with(key: CacheKey, vector: Vectors | None) -> CacheKey:
+    embedding = None if vector is None else encode_vector(vector.tolist())
+    return key.model_copy(update={"embedding": embedding})
+
+
+def _age_s(entry: Entry, now: datetime) -> int:
+    return max(0, int((now - entry.stored_at).total_seconds()))

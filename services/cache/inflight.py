@@ -7,7 +7,7 @@ the first two of them at the same instant may both lead: that costs one call, ne
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -16,16 +16,16 @@ from uuid import UUID
 import numpy as np
 
 from services.cache.embedder import Vectors
-from services.cache.verification import differs
 from shared.clock import Clock
 from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, ResponseFailed, decode_vector
 
-# Seconds a finished answer is kept: longer than it takes to become a cache entry in a calm system.
+# Seconds a finished answer is kept at the most: longer than it takes to become a cache entry in a calm system.
 ANSWERED_KEPT_S: Final = 10.0
 SWEEP_EVERY_S: Final = 1.0
 # Beyond these, requests go their own way: memory and the time of the event loop are bounded.
 MOST_LEADERS: Final = 20_000
 MOST_COMPARED: Final = 500
+MOST_VERIFIED: Final = 3
 
 
 @dataclass(eq=False)
@@ -109,26 +109,42 @@ class InFlight:
             self._scopes.setdefault(key.scope, {})[key.exact] = leader
         return leader
 
-    def near(self, own: Leader, vector: Vectors) -> tuple[Leader, float] | None:
-        """Another leader in the same scope whose prompt is near enough and verified, with its similarity."""
+    def near(self, own: Leader, vector: Vectors) -> Sequence[tuple[Leader, float]]:
+        """Other leaders in the same scope whose prompts are near enough, with their similarity, longest leading first.
+
+        The one that leads longest comes first, not the nearest: so that many near-equal prompts gather behind one.
+        Whoever picks one of them verifies it, and then asks :meth:`borrow`.
+        """
         own.vector = vector
-        others = [
+        lending = (
             leader
-            for leader in islice(reversed(self._scopes.get(own.key.scope, {}).values()), MOST_COMPARED)
-            if leader.vector is not None
+            for leader in reversed(self._scopes.get(own.key.scope, {}).values())
             # Who borrows is passed over, so no two can wait for each other.
-            and not leader.borrows
-            and leader is not own
-        ]
+            if leader.vector is not None and not leader.borrows and leader is not own
+        )
+        others = list(islice(lending, MOST_COMPARED))
         if not others:
-            return None
+            return ()
         similarities = np.stack([leader.vector for leader in others if leader.vector is not None]) @ vector
-        best = int(similarities.argmax())
-        similarity = float(similarities[best])
-        if similarity < self._threshold or differs(own.key.prompt, others[best].key.prompt):
-            return None
+        near = [
+            (leader, float(similarity))
+            for leader, similarity in zip(others, similarities, strict=True)
+            if similarity >= self._threshold
+        ]
+        return near[: -MOST_VERIFIED - 1 : -1]
+
+    def borrow(self, own: Leader, leader: Leader) -> bool:
+        """Whether ``own`` may wait for ``leader``, which was verified meanwhile; then nobody may wait for ``own``."""
+        if leader.borrows or leader.failed:
+            return False
         own.borrows = True
-        return others[best], similarity
+        return True
+
+    def forget(self, concerned: Callable[[ResponseCompleted], bool]) -> None:
+        """Give out the finished answers concerned no more."""
+        for leader in [each for each in self._leaders.values() if each.answer and concerned(each.answer)]:
+            leader.answer = None
+            self.release(leader)
 
     def answered(self, own: Leader, answer: ResponseCompleted) -> None:
         """A request that led turned out to have an earlier answer; those who asked the very same share it."""
@@ -148,7 +164,8 @@ class InFlight:
 
     def _finish(self, leader: Leader, answer: ResponseCompleted) -> None:
         leader.answer = leader.answer or answer
-        leader.expires = self._clock.monotonic() + ANSWERED_KEPT_S
+        reusable_s = answer.freshness.ttl_s if answer.freshness else 0
+        leader.expires = self._clock.monotonic() + min(ANSWERED_KEPT_S, reusable_s)
         leader.done.set()
 
     def _forget_old(self) -> None:

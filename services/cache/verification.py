@@ -1,121 +1,110 @@
 """Between similar and the same: what an embedding overlooks.
 
-A sentence embedding hardly moves when "3 months" becomes "4 months" or "safe" becomes "unsafe". Two prompts that differ
-in a number, in negation or in a name, or have them in another order, are not the same question, however near their
-vectors are. The check fails closed: in doubt there is no hit.
+A sentence embedding hardly moves when "3 months" becomes "4 months" or "safe" becomes "unsafe". So a near prompt is
+verified before its answer is served, and in doubt there is no hit. First the guards, each a named reason to say no:
+numbers, negation, names, who does what to whom. What they leave open, a small classifier weighs, from how well each
+word of one prompt finds its like in the other.
 """
 
-import re
-from decimal import Decimal
-from typing import Final
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Protocol
 
-_TOKEN: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[.!?:\n\"“]")
-_DIGITS: Final = re.compile(r"(?:(?<![\w.)-])[-−])?\d+(?:[.,:]\d+)*|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
-_DECIMAL: Final = re.compile(r"[-−]?\d+(?:\.\d+)?")
-_THOUSANDS: Final = re.compile(r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_UNITS: Final = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-_ORDINALS: Final = (
-    *("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
-    *("eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth"),
-    "nineteenth",
-)
-_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_OTHERS: Final = ("hundred", "thousand", "million", "billion", "trillion", "half", "dozen", "once", "twice", "double")
-_NUMBER_WORDS: Final = (
-    {word: str(value) for value, word in enumerate(_UNITS)}
-    | {word: str(value) for value, word in enumerate(_ORDINALS)}
-    | {word: str(10 * value) for value, word in enumerate(_TENS, start=2)}
-    | {word: word for word in _OTHERS}
-)
-# "one" is a pronoun as often as a number, "second" a unit of time: they count behind another number only.
-_AMBIGUOUS: Final = {"one", "second"}
-_NEGATIONS: Final = {
-    *("no", "not", "never", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "cant", "dont"),
-    *("doesnt", "isnt", "arent", "wont", "wouldnt", "shouldnt", "couldnt", "didnt", "wasnt", "werent", "hasnt"),
-    *("havent", "hadnt", "except", "lack", "lacks", "avoid", "stop", "fail", "fails"),
-}
-_NEGATING_PREFIX: Final = re.compile(r"^(?:un|in|im|il|ir|non|dis|mis)(?=[a-z]{3})")
-# Words that begin questions and commands; another word with a capital at the beginning may be a name.
-_BEGINNINGS: Final = {
-    *("a", "an", "and", "any", "are", "as", "at", "but", "by", "can", "compare", "could", "define", "describe", "did"),
-    *("do", "does", "explain", "find", "for", "from", "give", "has", "have", "help", "how", "how's", "i", "i'm", "if"),
-    *("in", "is", "it", "let", "let's", "list", "make", "may", "me", "my", "name", "of", "on", "or", "please", "say"),
-    *("shall", "should", "show", "solve", "so", "spell", "summarise", "summarize", "tell", "that", "the", "then"),
-    *("there", "these", "this", "those", "to", "translate", "use", "was", "we", "were", "what", "what's", "whats"),
-    *("when", "when's", "where", "where's", "which", "who", "who's", "whose", "why", "will", "with", "would", "write"),
-    *("you", "your"),
-}
+import numpy as np
+
+from services.cache import classifier
+from services.cache.classifier import Classifier
+from services.cache.features import Reading, features
+from services.cache.guards import Pairing, Reason, objection
+
+# What is left over on a side must be made up for by nearness. Chosen on the public halves, QQP's pairs among them.
+LEFTOVER_FLOOR: Final = 0.93
+# A reading is about 30 KB: 16 MiB at most, and more than the hot entries of a replica.
+READINGS_KEPT: Final = 512
 
 
-def differs(asked: str, stored: str) -> str | None:
-    """Why the answer to ``stored`` must not be served for ``asked``; None when nothing speaks against it."""
-    a, b = _words(asked), _words(stored)
-    if _numbers(asked, a) != _numbers(stored, b):
-        return "numbers"
-    if _negations(a) != _negations(b) or _negated_twin(a, b):
-        return "negation"
-    names = _names(asked) | _names(stored)
-    if [word for word in a if word in names] != [word for word in b if word in names]:
-        return "names"
-    return None
+class Reader(Protocol):
+    """What reads texts; the embedder does."""
+
+    def read_now(self, texts: Sequence[str]) -> Sequence[Reading]: ...
 
 
-def _words(text: str) -> list[str]:
-    """Words in lower case, in their order."""
-    return [match[0].lower().replace("’", "'") for match in _TOKEN.finditer(text) if match[0][0].isalnum()]
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt, an earlier one that has an answer, and the cosine of their vectors."""
+
+    asked: str
+    stored: str
+    similarity: float
 
 
-def _numbers(text: str, words: list[str]) -> tuple[list[str], list[str]]:
-    """The numbers of a text in their order, as digits and words alike, and those it writes in words."""
-    digits = [_plain(match[0]) for match in _DIGITS.finditer(text)]
-    spelled = [
-        _NUMBER_WORDS[word]
-        for before, word in zip(["", *words], words, strict=False)
-        if word in _NUMBER_WORDS and (word not in _AMBIGUOUS or before in _NUMBER_WORDS)
-    ]
-    # Where both kinds occur their order is not compared, but neither may change by itself.
-    return (digits, spelled) if digits and spelled else (digits or spelled, [])
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the answer of one prompt may be served for another.
+
+    Attributes:
+        probability: that both ask the same, as the classifier sees it; 0 where a guard spoke first.
+        reason: what speaks against it; None when nothing does.
+    """
+
+    same: bool
+    probability: float
+    reason: Reason | None
 
 
-def _plain(number: str) -> str:
-    """One spelling for 1,000 and 1000, for 2.50 and 2.5; versions and times stay as they are."""
-    if _THOUSANDS.fullmatch(number):
-        number = number.replace(",", "")
-    if not _DECIMAL.fullmatch(number):
-        return number
-    value = Decimal(number.replace("−", "-"))
-    return format(value.normalize() + 0, "f")
+class Verifier:
+    """Judges pairs of prompts; safe to use from several threads."""
+
+    def __init__(self, embedder: Reader, *, threshold: float | None = None, trained: Classifier | None = None) -> None:
+        """``threshold`` is the least probability to serve; None stands for the one the weights were released with."""
+        self._embedder = embedder
+        self._classifier = trained or classifier.load()
+        self._threshold = self._classifier.threshold if threshold is None else threshold
+        self._kept: OrderedDict[str, Reading] = OrderedDict()
+        self._lock = Lock()
+
+    def judge(self, pairs: Sequence[Pair]) -> Sequence[Verdict]:
+        """A verdict on each pair."""
+        pairings = [Pairing(pair.asked, pair.stored) for pair in pairs]
+        objections = [objection(pairing) for pairing in pairings]
+        for n, (pairing, pair) in enumerate(zip(pairings, pairs, strict=True)):
+            if objections[n] is None and pairing.leftover and pair.similarity < LEFTOVER_FLOOR:
+                objections[n] = "content"
+        open_ = [n for n, found in enumerate(objections) if found is None and not pairings[n].equal]
+        readings = self._readings({text for n in open_ for text in (pairs[n].asked, pairs[n].stored)})
+        verdicts = [Verdict(found is None, float(found is None), found) for found in objections]
+        for n in tuple(open_):
+            if readings[pairs[n].asked].truncated or readings[pairs[n].stored].truncated:
+                verdicts[n] = Verdict(same=False, probability=0.0, reason="unreadable")
+                open_.remove(n)
+        if not open_:
+            return verdicts
+        seen = [
+            features(pairings[n], readings[pairs[n].asked], readings[pairs[n].stored], pairs[n].similarity)
+            for n in open_
+        ]
+        for n, probability in zip(open_, self._classifier.probability(np.stack(seen)).tolist(), strict=True):
+            same = probability >= self._threshold
+            verdicts[n] = Verdict(same, probability, None if same else "classifier")
+        return verdicts
+
+    def _readings(self, texts: set[str]) -> dict[str, Reading]:
+        with self._lock:
+            found = {text: self._kept[text] for text in texts if text in self._kept}
+        missing = sorted(texts - found.keys())
+        if missing:
+            found |= zip(missing, self._embedder.read_now(missing), strict=True)
+        with self._lock:
+            for text, reading in found.items():
+                self._kept[text] = reading
+                self._kept.move_to_end(text)
+            while len(self._kept) > READINGS_KEPT:
+                self._kept.popitem(last=False)
+        return found
 
 
-def _negations(words: list[str]) -> int:
-    return sum(1 for word in words if word in _NEGATIONS or word.endswith("n't"))
-
-
-def _negated_twin(a: list[str], b: list[str]) -> bool:
-    """Whether one text has a word, and the other the same word with a negating prefix: safe, unsafe."""
-    only_a, only_b = set(a) - set(b), set(b) - set(a)
-    return any(
-        _NEGATING_PREFIX.sub("", word) in others
-        for words, others in ((only_a, only_b), (only_b, only_a))
-        for word in words
-        if _NEGATING_PREFIX.match(word)
-    )
-
-
-def _names(text: str) -> set[str]:
-    """Words with a capital that are not there for the beginning of a sentence alone, in lower case."""
-    names, beginning = set(), True
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if not token[0].isalnum():
-            beginning = True
-            continue
-        word = token.lower().replace("’", "'")
-        if token[0].isupper() and word != "i" and not (beginning and word in _BEGINNINGS):
-            names.add(word.removesuffix("'s"))
-            names.add(word)
-        beginning = False
-    return names
+def differs(asked: str, stored: str) -> Reason | None:
+    """Why the answer to ``stored`` must not be served for ``asked``, by the guards alone; None when none speaks."""
+    return objection(Pairing(asked, stored))

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 import stamina
 import structlog
 
+from services.inference.completion import Completion
 from services.inference.errors import DeadlineExceeded, ProviderError, ProviderTimeout
-from services.inference.provider import Completion
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import Event, Request, RequestRouted, ResponseCompleted, ResponseFailed
@@ -146,6 +146,7 @@ def _completed(event: RequestRouted, completion: Completion, attempts: int, now:
         usage=completion.usage,
         finish_reason=completion.finish_reason,
         cost_usd=completion.cost_usd,
+        verdict=event.verdict,
         attempts=attempts,
         accepted_at=request.accepted_at,
         completed_at=now,

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
+from services.inference.completion import Completion, Embedded
 from services.inference.errors import (
     ContentFiltered,
     ContextWindowExceeded,
@@ -29,7 +29,7 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
-from shared.events import Request, Usage
+from shared.events import OutputFormat, Request, Usage
 from shared.policy import LOCAL, Policy, Price, Tier
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -40,6 +40,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
+# Attempts are ours to count; for embeddings it takes max_retries=0 for "not said".
+litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # not listed in its __all__
 # It logs each call, through a handler of its own.
 logging.getLogger("LiteLLM").handlers.clear()
 logging.getLogger("LiteLLM").setLevel(logging.WARNING)
@@ -74,16 +76,6 @@ SERVER_ERRORS: Final = 500
 CLIENT_ERRORS: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model said, and what it cost in US dollars at list price."""
-
-    text: str
-    usage: Usage
-    finish_reason: str | None
-    cost_usd: float
-
-
 class Provider:
     """Calls the models of a policy."""
 
@@ -91,7 +83,7 @@ class Provider:
         self._prices = policy.prices
         self._local_model_url = local_model_url
         for name, tier in policy.tiers.items():
-            if self._price(tier, Usage(input_tokens=1, output_tokens=1)) is None:
+            if self._price(tier.priced_model, Usage(input_tokens=1, output_tokens=1)) is None:
                 log.warning("no list price is known: costs will read 0", tier=name, model=tier.priced_model)
 
     async def complete(self, request: Request, tier: Tier, *, timeout_s: float) -> Completion:
@@ -106,19 +98,46 @@ class Provider:
                 messages=_messages(request),
                 max_tokens=tokens,
                 temperature=request.temperature,
+                top_p=request.top_p,
+                response_format=_response_format(request.output_format),
                 timeout=timeout_s,
                 num_retries=0,
                 max_retries=0,
-                **self._target(tier),
+                **self._target(tier.model),
             )
         except Exception as error:
             raise translated(error) from error
         return self._completion(response, tier)
 
-    def _target(self, tier: Tier) -> dict[str, str]:
-        if not tier.local:
-            return {"model": tier.model}
-        name = tier.model.removeprefix(LOCAL)
+    async def embed(self, texts: list[str], model: str, *, dimensions: int | None, timeout_s: float) -> Embedded:
+        """Vectors of some texts, in one call.
+
+        Models that can give shorter vectors are asked for as many dimensions; others give what they have.
+
+        Raises:
+            ProviderError: whatever went wrong, as one of its classes.
+        """
+        try:
+            response = await litellm.aembedding(
+                input=texts,
+                dimensions=dimensions,
+                drop_params=True,
+                encoding_format="float",
+                timeout=timeout_s,
+                num_retries=0,
+                max_retries=0,
+                **self._target(model),
+            )
+        except Exception as error:
+            raise translated(error) from error
+        vectors, tokens = _vectors(response, len(texts))
+        cost_usd = self._price(model, Usage(input_tokens=tokens, output_tokens=0)) or 0.0
+        return Embedded(vectors, tokens, cost_usd)
+
+    def _target(self, model: str) -> dict[str, str]:
+        if not model.startswith(LOCAL):
+            return {"model": model}
+        name = model.removeprefix(LOCAL)
         return {"model": f"openai/{name}", "api_base": self._local_model_url, "api_key": "not needed"}
 
     def _completion(self, response: Any, tier: Tier) -> Completion:
@@ -141,17 +160,17 @@ class Provider:
             text=_storable(text),
             usage=usage,
             finish_reason=choice.finish_reason,
-            cost_usd=self._price(tier, usage) or 0.0,
+            cost_usd=self._price(tier.priced_model, usage) or 0.0,
         )
 
-    def _price(self, tier: Tier, usage: Usage) -> float | None:
+    def _price(self, model: str, usage: Usage) -> float | None:
         """US dollars for some tokens: the policy's price, else litellm's, else unknown."""
-        price: Price | None = self._prices.get(tier.priced_model)
+        price: Price | None = self._prices.get(model)
         if price is not None:
             return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
         try:
             costs = litellm.cost_per_token(
-                model=tier.priced_model, prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens
+                model=model, prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens
             )
         except Exception:  # litellm raises a bare Exception for a model it does not know
             return None
@@ -219,6 +238,28 @@ def _messages(request: Request) -> list[dict[str, str]]:
     instructions = [{"role": "system", "content": request.instructions}] if request.instructions else []
     turns = [{"role": turn.role, "content": turn.content} for turn in request.earlier]
     return [*instructions, *turns, {"role": "user", "content": request.prompt}]
+
+
+def _response_format(output: OutputFormat | None) -> dict[str, Any] | None:
+    """The same in the words of chat completions."""
+    if output is None:
+        return None
+    if output.json_schema is None:
+        return {"type": output.type}
+    return {"type": output.type, output.type: output.model_dump(exclude={"type"}, exclude_none=True)}
+
+
+def _vectors(response: Any, count: int) -> tuple[list[list[float]], int]:
+    """The vectors in the order of the texts, and the tokens these had; raises ProviderFault."""
+    try:
+        vectors = {item["index"]: item["embedding"] for item in response.data}
+        ordered = [[float(number) for number in vectors[index]] for index in range(count)]
+        tokens = int(response.usage.prompt_tokens) if response.usage else 0
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProviderFault(f"the embeddings make no sense: {error!r}") from error
+    if not all(ordered):
+        raise ProviderFault("the embeddings make no sense: one is empty")
+    return ordered, tokens
 
 
 def _storable(text: str) -> str:

@@ -1,6 +1,8 @@
 """Wiring of ingest."""
 
 from services.ingest.amqp_door import AmqpDoor
+from services.ingest.cache_door import CacheDoor
+from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
@@ -17,7 +19,7 @@ async def wire(it: service.Service) -> None:
     amqp = AmqpDoor(intake, identities, results, it.clock, own_queues=it.topology.names)
     it.consume(topology.SUBMITTED, amqp.submitted, decode=service.undecoded)
     http = HttpDoor(intake, identities, results, it, max_wait_s=it.settings.max_wait_s)
-    it.app = application(http, __version__)
+    it.app = application(http, CacheDoor(intake, identities, results, Entries(pool), it), __version__)
 
 
 if __name__ == "__main__":

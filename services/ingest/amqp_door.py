@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from services.ingest.directives import HEADER, cache_control
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
 from services.ingest.results import Results
@@ -14,7 +15,15 @@ from shared import envelope
 from shared.broker import Message
 from shared.clock import Clock
 from shared.errors import IdempotencyConflict, InvalidRequest
-from shared.events import DEFAULT_TENANT, Event, ReplyAddress, RequestAccepted, RequestRejected, RequestSubmitted
+from shared.events import (
+    DEFAULT_TENANT,
+    CacheControl,
+    Event,
+    ReplyAddress,
+    RequestAccepted,
+    RequestRejected,
+    RequestSubmitted,
+)
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -70,11 +79,14 @@ class AmqpDoor:
     ) -> RequestAccepted:
         urgency = priority_named(priority, pointer=ROUTING_KEY)
         _check_type(message)
+        said = _cache_control(message)
         submission = self._intake.parse(message.body)
         request_id = self._request_id(message, tenant)
         if self._results.digest_of(request_id) not in (None, digest(submission)):
             raise IdempotencyConflict("this message_id was used before, with another body", pointer="message_id")
-        event = self._intake.accept(submission, request_id=request_id, tenant=tenant, priority=urgency, reply=reply)
+        event = self._intake.accept(
+            submission, request_id=request_id, tenant=tenant, priority=urgency, reply=reply, cache_control=said
+        )
         self._results.admitted(event.request)
         return event
 
@@ -136,3 +148,11 @@ def _check_type(message: Message) -> None:
             f"unknown CloudEvents type {name!r}; this door takes {RequestSubmitted.TYPE}, or none",
             pointer="cloudEvents_type",
         )
+
+
+def _cache_control(message: Message) -> CacheControl:
+    """What the header ``cache-control`` says, in whatever case it is written: overlooking a no-store would keep it."""
+    said = [value for name, value in message.headers.items() if name.lower() == HEADER.lower()]
+    if not all(isinstance(value, str) for value in said):
+        raise InvalidRequest("must be text, such as no-cache or max-age=60", pointer=HEADER.lower())
+    return cache_control(", ".join(map(str, said)), pointer=HEADER.lower())

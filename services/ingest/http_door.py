@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import FastAPI, Header
@@ -16,36 +16,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.ingest import problems
+from services.ingest.cache_door import CacheDoor, FeedbackGiven, Forget
+from services.ingest.calls import TENANT, Process, TenantHeader, body_of, carries, responses
+from services.ingest.directives import HEADER, cache_control
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
 from services.ingest.results import Known, Result, Results
 from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
-from shared.broker import Broker
-from shared.clock import Clock
 from shared.database import DatabaseUnavailable
 from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
-from shared.events import Priority, Submission
+from shared.events import CacheControl, Priority, Submission
 from shared.telemetry import metrics, tracing
 
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])", re.IGNORECASE)
 MAX_KEY_CHARS: Final = 255
-
-TenantHeader = Annotated[str | None, Header(alias="Forebay-Tenant", description="whose request it is")]
-
-
-class Process(Protocol):
-    """What the door needs of the process it is in.
-
-    Attributes:
-        stopping: ends all waits: who waited gets 202 and asks again, elsewhere.
-    """
-
-    @property
-    def broker(self) -> Broker: ...
-
-    clock: Clock
-    stopping: asyncio.Event
 
 
 class HttpDoor:
@@ -75,6 +60,9 @@ class HttpDoor:
         priority: Annotated[str | None, Header(alias="Forebay-Priority", description="interactive or bulk")] = None,
         idempotency_key: Annotated[str | None, Header(description="same key and body: same request")] = None,
         prefer: Annotated[str | None, Header(description="wait=N: answer with the result if it comes in N s")] = None,
+        directives: Annotated[
+            list[str] | None, Header(alias=HEADER, description="no-cache, no-store, max-age=N (seconds)")
+        ] = None,
     ) -> Response:
         """Accept a request: 202 once the broker has confirmed it, or 200 with the result where ``Prefer: wait=N`` asks
         for it and it comes in time.
@@ -83,7 +71,8 @@ class HttpDoor:
         tracing.resume(request.headers.get(tracing.HEADER))
         wait_s = min(_wait_s(prefer), int(self._max_wait_s))
         try:
-            response = await self._submit(request, tenant, priority, idempotency_key, wait_s)
+            said = cache_control(", ".join(directives or ()), pointer=HEADER)
+            response = await self._submit(request, tenant, priority, idempotency_key, said, wait_s)
         except ForebayError as error:
             metrics.REFUSED.labels("http", error.code).inc()
             raise
@@ -91,25 +80,35 @@ class HttpDoor:
         return response
 
     async def _submit(
-        self, request: Request, tenant: str | None, priority: str | None, key: str | None, wait_s: int
+        self,
+        request: Request,
+        tenant: str | None,
+        priority: str | None,
+        key: str | None,
+        said: CacheControl,
+        wait_s: int,
     ) -> Response:
-        owner = tenant_named(tenant, pointer="Forebay-Tenant")
+        owner = tenant_named(tenant, pointer=TENANT)
         urgency = priority_named(priority, pointer="Forebay-Priority")
-        submission = self._intake.parse(await self._body(request))
+        submission = self._intake.parse(await body_of(request, self._intake))
         request_id = self._request_id(owner, key)
         known = await self._repeated(owner, request_id, submission) if key is not None else None
         result = known.result if known else None
         with self._results.waiter(request_id) as answer:
             if known is None:
-                await self._publish(submission, request_id, owner, urgency)
+                await self._publish(submission, request_id, owner, urgency, said)
             if wait_s and result is None:
                 await self._wait(answer, wait_s)
             if answer.done():
                 result = answer.result()
         return self._accepted(self._view(request_id, result), submission, waited_s=wait_s)
 
-    async def _publish(self, submission: Submission, request_id: UUID, tenant: str, priority: Priority) -> None:
-        event = self._intake.accept(submission, request_id=request_id, tenant=tenant, priority=priority)
+    async def _publish(
+        self, submission: Submission, request_id: UUID, tenant: str, priority: Priority, said: CacheControl
+    ) -> None:
+        event = self._intake.accept(
+            submission, request_id=request_id, tenant=tenant, priority=priority, cache_control=said
+        )
         self._results.admitted(event.request)  # before the confirm: another post with this key may come meanwhile
         try:
             await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
@@ -123,13 +122,6 @@ class HttpDoor:
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((answer, stopping), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            self._intake.check_size(len(body))
-        return bytes(body)
 
     def _request_id(self, tenant: str, key: str | None) -> UUID:
         if key is None:
@@ -166,7 +158,7 @@ class HttpDoor:
 
     async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:
         """The state of a request and, when it is finished, its result."""
-        owner = tenant_named(tenant, pointer="Forebay-Tenant")
+        owner = tenant_named(tenant, pointer=TENANT)
         known = await self._results.find(owner, request_id)
         if known is None and not self._identities.ours(owner, request_id):
             raise HTTPException(HTTPStatus.NOT_FOUND, f"no request has the id {request_id}")
@@ -197,7 +189,7 @@ async def _on_bad_parameter(_: Request, error: Exception) -> JSONResponse:
     return problems.problem(HTTPStatus.BAD_REQUEST, "invalid_request", fault["msg"], pointer=where)
 
 
-def application(door: HttpDoor, version: str) -> FastAPI:
+def application(door: HttpDoor, cache: CacheDoor, version: str) -> FastAPI:
     """The HTTP API with its documents; ``/docs`` works without the internet."""
     app = FastAPIOffline(
         title="Forebay",
@@ -215,43 +207,34 @@ def application(door: HttpDoor, version: str) -> FastAPI:
         "/v1/requests",
         status_code=HTTPStatus.ACCEPTED,
         response_model=RequestView,
-        responses=_responses(
+        responses=responses(
+            RequestView,
             {200: "finished within Prefer: wait=N", 202: "accepted: it will get exactly one terminal result"},
             (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY),
         ),
-        openapi_extra={"requestBody": {"required": True, "content": {envelope.JSON: {"schema": _BODY}}}},
+        openapi_extra=carries(Submission),
     )(door.submit)
     app.get(
         "/v1/requests/{request_id}",
         response_model=RequestView,
-        responses=_responses({200: "its state and result"}, (HTTPStatus.NOT_FOUND,)),
+        responses=responses(RequestView, {200: "its state and result"}, (HTTPStatus.NOT_FOUND,)),
     )(door.show)
+    cache.register(app)
     _describe_bodies(app)
     return app
 
 
-_BODY: Final = {"$ref": f"#/components/schemas/{Submission.__name__}"}
-
-
 def _describe_bodies(app: FastAPI) -> None:
-    """Add the schema of the body, which the door reads by itself, to what the framework describes."""
+    """Add the schemas of the bodies, which the doors read by themselves, to what the framework describes."""
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = described()
-        _, schemas = models_json_schema([(Submission, "validation")], ref_template="#/components/schemas/{model}")
+        _, schemas = models_json_schema(
+            [(body, "validation") for body in (Submission, Forget, FeedbackGiven)],
+            ref_template="#/components/schemas/{model}",
+        )
         document["components"]["schemas"].update(schemas["$defs"])
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way the framework documents for extending it
-
-
-def _responses(good: dict[int, str], bad: tuple[HTTPStatus, ...]) -> dict[int | str, dict[str, Any]]:
-    fine: dict[int | str, dict[str, Any]] = {
-        status: {"model": RequestView, "description": text} for status, text in good.items()
-    }
-    wrong = {
-        status.value: {"description": status.phrase, "content": {problems.MEDIA_TYPE: {}}}
-        for status in (*bad, HTTPStatus.SERVICE_UNAVAILABLE)
-    }
-    return fine | wrong

@@ -1,15 +1,17 @@
 """What both doors share: is this a request we can take, and which event says so."""
 
 import hashlib
+from typing import TypeVar
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from shared.clock import Clock
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.events import (
     AUTO,
     DEFAULT_TENANT,
+    CacheControl,
     Priority,
     ReplyAddress,
     Request,
@@ -22,6 +24,8 @@ from shared.events import (
 from shared.policy import LOCAL, Policy
 
 _TENANT: TypeAdapter[str] = TypeAdapter(Word)
+_NOTHING_SAID = CacheControl()
+M = TypeVar("M", bound=BaseModel)
 
 
 class Intake:
@@ -40,12 +44,7 @@ class Intake:
             InvalidRequest: with a pointer to the first part that is wrong.
         """
         self.check_size(len(body))
-        try:
-            submission = Submission.model_validate_json(body, strict=True)
-        except ValidationError as error:
-            raise _first_fault(error) from None
-        except RecursionError:
-            raise InvalidRequest("the body is nested too deeply") from None
+        submission = parsed(Submission, body)
         self._check_against_policy(submission)
         return submission
 
@@ -75,6 +74,7 @@ class Intake:
         tenant: str,
         priority: Priority,
         reply: ReplyAddress | None = None,
+        cache_control: CacheControl = _NOTHING_SAID,
     ) -> RequestAccepted:
         """The event that says this request was taken."""
         said = submission.input
@@ -86,8 +86,19 @@ class Intake:
             accepted_at=self._clock.now(),
             digest=digest(submission),
             reply=reply,
+            cache_control=cache_control,
         )
         return RequestAccepted(request=request)
+
+
+def parsed(model: type[M], body: bytes) -> M:
+    """A body as an instance of a model; raises InvalidRequest with a pointer to the first part that is wrong."""
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise _first_fault(error) from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
 
 
 def _taken(turn: WrittenTurn) -> Turn:

@@ -1,13 +1,14 @@
 """What a client sees of a request: the HTTP representation of its state and result."""
 
+import re
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.ingest.results import Result
-from shared.events import Freshness, ResponseCompleted, Route, Usage
+from shared.events import CacheVerdict, Freshness, ResponseCompleted, Route, Usage
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -23,12 +24,20 @@ class Failure(BaseModel):
 class Cached(BaseModel):
     """How the cache took part."""
 
-    status: Literal["hit", "miss", "collapsed"]
-    match: Literal["exact", "semantic"] | None = None
-    similarity: float | None = Field(None, description="cosine similarity to the prompt that was answered")
-    entry_id: UUID | None = None
-    age_s: int | None = Field(None, description="seconds since the answer was stored")
-    ttl_s: int | None = Field(None, description="seconds the answer may still be reused")
+    tier: Literal["exact", "in_flight", "semantic", "miss", "bypass"] = Field(
+        description="where the answer came from: the entry of the same prompt, a request in flight, the entry of a "
+        "prompt that asks the same, or no entry; bypass: the cache was not asked"
+    )
+    reason: str | None = Field(None, description="why; for a miss what spoke against the nearest entry")
+    similarity: float | None = Field(None, description="cosine similarity to the prompt of the entry")
+    probability: float | None = Field(None, description="that both prompts ask the same, by the verifier")
+    entry_id: UUID | None = Field(
+        None, description="the entry, or the request in flight, that answered; for a miss the nearest entry"
+    )
+    age_s: int | None = Field(None, description="seconds since that entry was stored")
+    ttl_s: int | None = Field(
+        None, description="seconds this answer may still be reused; negative where an expired one was served"
+    )
 
 
 class RequestView(BaseModel):
@@ -90,31 +99,58 @@ _COPIED = {
 
 
 def _cached(result: ResponseCompleted, now: datetime) -> Cached:
+    # Events of an earlier version, and rows made of them, have no verdict.
+    verdict = result.verdict or _implied(result)
+    shown = Cached(
+        tier=verdict.tier,
+        reason=verdict.reason or None,
+        similarity=verdict.similarity if result.similarity is None else result.similarity,
+        probability=verdict.probability,
+        entry_id=verdict.entry_id,
+        age_s=verdict.age_s,
+    )
     if result.hit is not None:
-        return Cached(
-            status="hit",
-            match=result.hit.match,
-            similarity=result.hit.similarity,
-            entry_id=result.hit.entry_id,
-            age_s=max(0, int((now - result.hit.stored_at).total_seconds())),
-            ttl_s=int((result.hit.expires_at - now).total_seconds()),
-        )
-    if result.leader_id is not None:
-        return Cached(status="collapsed", similarity=result.similarity)
-    return Cached(status="miss", ttl_s=result.freshness.ttl_s if result.freshness else None)
+        shown.entry_id = result.hit.entry_id
+        shown.age_s = max(0, int((now - result.hit.stored_at).total_seconds()))
+        shown.ttl_s = int((result.hit.expires_at - now).total_seconds())
+    elif verdict.tier == "miss" and result.freshness is not None:
+        shown.ttl_s = result.freshness.ttl_s
+    return shown
+
+
+def _implied(result: ResponseCompleted) -> CacheVerdict:
+    if result.hit is not None:
+        return CacheVerdict(tier=result.hit.match, reason="")
+    return CacheVerdict(tier="miss" if result.leader_id is None else "in_flight", reason="")
+
+
+# A reason that says more of why a request was forwarded than that nothing was found (RFC 9211, section 2.2).
+_FORWARDED: Final = {"expired": "stale", "stale": "stale", "no-cache": "request", "no-cache, no-store": "request"}
+_TOKEN: Final = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
 
 
 def cache_headers(view: RequestView) -> dict[str, str]:
-    """``Cache-Status`` (RFC 9211) and ``Age`` (RFC 9111) of a finished request."""
+    """``Cache-Status`` (RFC 9211) and, on a hit, ``Age`` (RFC 9111) of a finished request."""
     cached = view.cache
     if cached is None:
         return {}
-    match cached.status:
-        case "hit":
-            status = f"forebay; hit; ttl={cached.ttl_s}; detail={cached.match}"
-            return {"Cache-Status": status, "Age": str(cached.age_s)}
-        case "collapsed":
+    ttl = "" if cached.ttl_s is None else f"; ttl={cached.ttl_s}"
+    match cached.tier:
+        case "exact" | "semantic":
+            status = f"hit{ttl}; detail={cached.tier}"
+            return {"Cache-Status": f"forebay; {status}", "Age": str(cached.age_s or 0)}
+        case "in_flight":
             return {"Cache-Status": "forebay; fwd=miss; collapsed"}
-        case "miss":
-            ttl = f"; ttl={cached.ttl_s}" if cached.ttl_s else ""
-            return {"Cache-Status": f"forebay; fwd=miss{ttl}"}
+        case "miss" | "bypass":
+            reason = cached.reason or ""
+            forwarded = _FORWARDED.get(reason, cached.tier)
+            detail = f"; detail={_item(reason)}" if reason and reason not in _FORWARDED else ""
+            return {"Cache-Status": f"forebay; fwd={forwarded}{ttl}{detail}"}
+
+
+def _item(text: str) -> str:
+    """A text as a structured field (RFC 8941): a token where it is one, else a quoted string of printable ASCII."""
+    if _TOKEN.fullmatch(text):
+        return text
+    printable = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'

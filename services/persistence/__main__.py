@@ -9,7 +9,8 @@ async def wire(it: service.Service) -> None:
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=1))
     entries = topology.entries(it.policy.tiers)
     limits = {topology.RECORDS: it.settings.tick_rows, entries: it.settings.tick_entries}
-    it.consume_batches(limits, Writer(pool, it.clock, entries=entries).write, tick_s=it.settings.tick_ms / 1000)
+    writer = Writer(pool, it.clock, it.policy, entries=entries)
+    it.consume_batches(limits, writer.write, tick_s=it.settings.tick_ms / 1000)
     dead = it.topology.queue("persistence.dead")
     it.consume(dead, Obituaries(it.clock).died, decode=service.undecoded)
 

@@ -28,6 +28,8 @@ log = structlog.stdlib.get_logger(__name__)
 CODE: Final = "dead_lettered"
 # The broker's own verdict carries no reason of ours: the message was handed out too often.
 UNKNOWN_REASON: Final = "every attempt to handle it ended with the death of the service that tried"
+# Of events about the cache: no request waits for what they say, and their subject is none.
+NO_REQUEST: Final = "forebay.cache."
 
 
 class Obituaries:
@@ -61,8 +63,11 @@ class Obituaries:
 def _decides(message: Message, event: Event | None) -> bool:
     """Whether the request this message is about ends with it.
 
-    The writer's copy of a request only records it, and an obituary that can't be stored must not cause another.
+    The writer's copy of a request only records it, an obituary that can't be stored must not cause another, and what is
+    said about the cache decides nothing, even where only its headers can be read.
     """
+    if (envelope.attribute(message, "type") or "").startswith(NO_REQUEST):
+        return False
     if message.routing_key == RECORDS.name and isinstance(event, RequestAccepted):
         return False
     return not (isinstance(event, ResponseFailed) and event.code == CODE)

@@ -1,23 +1,42 @@
 """The writer: everything of a tick in one transaction, and nothing twice.
 
 Rows are inserted in the order of their keys (two writers with overlapping duplicates would deadlock otherwise), and a
-row that is there already is left alone, so that a redelivery changes nothing. A row that PostgreSQL refuses is found by
-halving the batch within the same transaction; its neighbours are written.
+row that is there already is left alone, so that a redelivery changes nothing and counts nothing. A row that PostgreSQL
+refuses is found by halving the batch within the same transaction; its neighbours are written.
+
+Two writers wait for each other's rows in the order of :data:`services.persistence.rows.TABLES`, then of ``cache_uses``;
+what comes after that waits for nobody.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import asyncpg
 import structlog
 
-from services.persistence.rows import CACHE_ENTRIES, TABLES, Row, Table, cache_entry, columns, record
+from services.persistence import forgetting
+from services.persistence.housekeeping import Housekeeping
+from services.persistence.rows import (
+    CACHE_ENTRIES,
+    CACHE_INVALIDATIONS,
+    TABLES,
+    Record,
+    Row,
+    Table,
+    Use,
+    cache_entry,
+    columns,
+    record,
+    summed,
+)
 from shared import database
 from shared.clock import Clock
 from shared.consumer import Again, Dead, Done, Outcome
 from shared.database import DatabaseUnavailable
 from shared.events import Event
+from shared.policy import Policy
 from shared.telemetry import metrics
 from shared.topology import Queue
 
@@ -29,20 +48,20 @@ SQL: Final = database.statements(Path(__file__).with_name("writer.sql"))
 # What is wrong with a row, and will stay so.
 REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 UNSTORABLE: Final = "unstorable"
-PARTITIONS_EVERY_S: Final = 60.0
 
-Item = tuple[int, Row]  # a row, and the place of its event in the batch
+Item = tuple[int, Record]  # what an event leaves, and the event's place in the batch
+New = tuple[Record, Row]  # what was new, and what the statement that inserted it says of it
 
 
 class Writer:
     """Writes batches of events."""
 
-    def __init__(self, pool: "Pool", clock: Clock, *, entries: Queue) -> None:
+    def __init__(self, pool: "Pool", clock: Clock, policy: Policy, *, entries: Queue) -> None:
         """``entries`` is the queue whose events become cache entries; those of all others become records."""
         self._pool = pool
-        self._clock = clock
+        self._policy = policy
         self._entries = entries
-        self._partitioned: float | None = None
+        self._housekeeping = Housekeeping(clock, policy.cache.bounds, dimensions=policy.cache.embedder.length)
 
     async def write(self, batch: Sequence[tuple[Queue, Event]]) -> Sequence[Outcome]:
         """Write what a tick has brought, in one transaction; an outcome for each event.
@@ -54,80 +73,96 @@ class Writer:
         refused: dict[int, Outcome] = {}
         for place, (queue, event) in enumerate(batch):
             try:
-                found = cache_entry(event) if queue == self._entries else record(event)
+                found = cache_entry(event, self._policy) if queue == self._entries else record(event)
             except Exception as error:
                 log.exception("an event makes no row", type=event.TYPE)
                 refused[place] = Dead(UNSTORABLE, repr(error))
                 continue
             if found is not None:
-                items[found[0]].append((place, found[1]))
-        await self._transaction(items, refused)
+                items[found.table].append((place, found))
+        await self._transaction({table: found for table, found in items.items() if found}, refused)
         return [refused.get(place, Done()) for place in range(len(batch))]
 
-    async def _transaction(self, items: dict[Table, list[Item]], refused: dict[int, Outcome]) -> None:
-        written: dict[Table, int] = {}
+    async def _transaction(self, items: Mapping[Table, list[Item]], refused: dict[int, Outcome]) -> None:
         try:
             with metrics.TICK_SECONDS.time():
                 async with self._pool.acquire() as connection, connection.transaction():
-                    partitioned = await self._partitions(connection)
-                    for table, rows in items.items():
-                        if rows:
-                            kept = _without_repeats(table, rows)
-                            written[table] = await _insert(connection, table, kept, refused)
-                            refused |= _twins_of_refused(table, rows, refused)
-                    # As many go as can come: the table does not grow by what is dead.
-                    await connection.execute(SQL["expire"], self._clock.now(), 2 * len(items[CACHE_ENTRIES]) + 1)
+                    await forgetting.lock(connection, items)
+                    await self._housekeeping.begin(connection)
+                    new = await _records(connection, items, refused)
+                    removed = await self._removed(connection, new)
         except database.AWAY as error:
             raise DatabaseUnavailable(f"PostgreSQL is away: {error!r}") from error
-        self._partitioned = partitioned
+        self._housekeeping.committed()
         metrics.TICKS.inc()
         metrics.POISON.inc(sum(isinstance(outcome, Dead) for outcome in refused.values()))
-        for table, count in written.items():
-            metrics.ROWS.labels(table.name).inc(count)
+        for table, rows in new.items():
+            metrics.ROWS.labels(table.name).inc(len(rows))
+        for reason, entry_ids in removed.items():
+            metrics.REMOVED.labels(reason).inc(len(entry_ids))
 
-    async def _partitions(self, connection: "Connection") -> float:
-        """Make the partitions of the coming days: before the first row that needs one, then once a minute.
+    async def _removed(self, connection: "Connection", new: Mapping[Table, Sequence[New]]) -> dict[str, list[UUID]]:
+        """Delete the entries that are to go, count for those that stay; the ids of those that went, by reason."""
+        brought = [found.row for found, _ in new.get(CACHE_ENTRIES, ())]
+        invalidated = await forgetting.forget(connection, [row for _, row in new.get(CACHE_INVALIDATIONS, ())])
+        invalidated += await forgetting.turn_back(connection, brought)
+        await _count(connection, [found.use for rows in new.values() for found, _ in rows if found.use])
+        removed = {"invalidated": invalidated}
+        removed |= await self._housekeeping.end(connection, brought=len(brought))
+        await self._housekeeping.gone(connection, [entry_id for ids in removed.values() for entry_id in ids])
+        return removed
 
-        Returns when that was, in seconds on the monotonic clock; it counts once the transaction is committed.
-        """
-        now = self._clock.monotonic()
-        if self._partitioned is not None and now - self._partitioned < PARTITIONS_EVERY_S:
-            return self._partitioned
-        await connection.execute(SQL["partitions"])
-        return now
+
+async def _records(
+    connection: "Connection", items: Mapping[Table, list[Item]], refused: dict[int, Outcome]
+) -> dict[Table, list[New]]:
+    """Insert what is to be recorded; what was new, by table."""
+    new: dict[Table, list[New]] = {}
+    for table, found in items.items():
+        new[table] = await _insert(connection, table, _without_repeats(table, found), refused)
+        refused |= _twins_of_refused(table, found, refused)
+    return new
+
+
+async def _count(connection: "Connection", uses: Sequence[Use]) -> None:
+    if uses:
+        await connection.fetch(SQL["cache_uses"], *columns(summed(uses)))
 
 
 def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
     """Sorted by key; of rows with the same key the one that would win if they came apart."""
     kept: dict[tuple[object, ...], Item] = {}
     for item in reversed(items) if table.newest_wins else items:
-        kept.setdefault(table.key(item[1]), item)
-    return sorted(kept.values(), key=lambda item: table.key(item[1]))
+        kept.setdefault(table.key(item[1].row), item)
+    return sorted(kept.values(), key=lambda item: table.key(item[1].row))
 
 
 def _twins_of_refused(table: Table, items: Sequence[Item], refused: Mapping[int, Outcome]) -> dict[int, Outcome]:
     """Rows that were left out for one with the same key that was refused: they come again, alone."""
-    keys = {table.key(row) for place, row in items if isinstance(refused.get(place), Dead)}
+    keys = {table.key(found.row) for place, found in items if isinstance(refused.get(place), Dead)}
     return {
         place: Again(LookupError("the row it repeats was refused"))
-        for place, row in items
-        if place not in refused and table.key(row) in keys
+        for place, found in items
+        if place not in refused and table.key(found.row) in keys
     }
 
 
-async def _insert(connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Outcome]) -> int:
-    """Insert rows; those that are refused are named in ``refused``. Returns how many were new."""
+async def _insert(
+    connection: "Connection", table: Table, items: Sequence[Item], refused: dict[int, Outcome]
+) -> list[New]:
+    """Insert rows; those that are refused are named in ``refused``. Returns the new ones."""
     try:
         async with connection.transaction():  # a savepoint
-            new = await connection.fetch(SQL[table.name], *columns([row for _, row in items]))
+            new = await connection.fetch(SQL[table.name], *columns([found.row for _, found in items]))
     except REFUSED as error:
         if len(items) == 1:
             place, _ = items[0]
             log.warning("a row was refused", table=table.name, error=str(error))
             refused[place] = Dead(UNSTORABLE, f"{table.name}: {error}")
-            return 0
+            return []
         half = len(items) // 2
         return await _insert(connection, table, items[:half], refused) + await _insert(
             connection, table, items[half:], refused
         )
-    return len(new)
+    records = {table.key(found.row): found for _, found in items}
+    return [(records[table.key(tuple(row))], tuple(row)) for row in new]

@@ -5,29 +5,48 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 
 -- responses: Insert terminal results; the first one of a request is the one that counts.
-INSERT INTO responses (id, tenant, status, source, tier, code, cost_usd, saved_usd, completed_at, body)
+INSERT INTO responses (id, tenant, status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
-                     $9::timestamptz[], $10::jsonb[])
+                     $9::timestamptz[], $10::jsonb[], $11::uuid[])
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 
+-- cache_audits: Insert what audits have found.
+INSERT INTO cache_audits (audit_id, audited_at, tenant, kind, request_id, scope, entry_id, served, same, agreement,
+                          sampled, evidence)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[],
+                     $8::boolean[], $9::boolean[], $10::float8[], $11::float8[], $12::jsonb[])
+ON CONFLICT (audit_id) DO NOTHING
+RETURNING audit_id
+
+-- cache_invalidations: Insert invalidations; one from the future would go on forgetting, so it counts from now.
+INSERT INTO cache_invalidations (invalidation_id, invalidated_at, selector, reason)
+SELECT id, least(at, clock_timestamp()), selector, reason
+FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[], $4::text[]) AS new (id, at, selector, reason)
+ON CONFLICT (invalidation_id) DO NOTHING
+RETURNING invalidation_id, invalidated_at, selector
+
 -- cache_entries: Insert cache entries; a newer answer to the same prompt takes the place of an older one.
-INSERT INTO cache_entries (scope, exact, entry_id, tenant, prompt, embedding, answer, model, tier, category, cost_usd,
-                           stored_at, expires_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::halfvec[], $7::text[], $8::text[],
-                     $9::text[], $10::text[], $11::float8[], $12::timestamptz[], $13::timestamptz[])
+INSERT INTO cache_entries (scope, exact, entry_id, tenant, base, embedder, prompt, embedding, answer, model, tier,
+                           category, reason, cost_usd, stored_at, expires_at, keep_until)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::halfvec[],
+                     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::float8[], $15::timestamptz[],
+                     $16::timestamptz[], $17::timestamptz[])
 ON CONFLICT (scope, exact) DO UPDATE
-SET (entry_id, embedding, answer, model, tier, category, cost_usd, stored_at, expires_at) =
-    (excluded.entry_id, excluded.embedding, excluded.answer, excluded.model, excluded.tier, excluded.category,
-     excluded.cost_usd, excluded.stored_at, excluded.expires_at)
+SET (entry_id, tenant, base, embedder, prompt, embedding, answer, model, tier, category, reason, cost_usd, stored_at,
+     expires_at, keep_until) =
+    (excluded.entry_id, excluded.tenant, excluded.base, excluded.embedder, excluded.prompt, excluded.embedding,
+     excluded.answer, excluded.model, excluded.tier, excluded.category, excluded.reason, excluded.cost_usd,
+     excluded.stored_at, excluded.expires_at, excluded.keep_until)
 WHERE excluded.stored_at > cache_entries.stored_at
+RETURNING scope, exact
+
+-- cache_uses: Add what was counted for entries.
+INSERT INTO cache_uses (entry_id, hits, good, bad, saved_usd, last_hit_at, counted_at)
+SELECT *, now() FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::timestamptz[])
+ON CONFLICT (entry_id) DO UPDATE
+SET (hits, good, bad, saved_usd, last_hit_at, counted_at) =
+    (cache_uses.hits + excluded.hits, cache_uses.good + excluded.good, cache_uses.bad + excluded.bad,
+     cache_uses.saved_usd + excluded.saved_usd, greatest(cache_uses.last_hit_at, excluded.last_hit_at),
+     excluded.counted_at)
 RETURNING entry_id
-
--- expire: Delete some cache entries that have expired; small batches keep the ticks short and vacuum busy, not late.
-DELETE FROM cache_entries
-WHERE (scope, exact) IN (
-    SELECT scope, exact FROM cache_entries WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-)
-
--- partitions: Make the partitions of the coming days.
-SELECT forebay_ensure_partitions(7)

@@ -1,9 +1,9 @@
 """How long an answer may be reused: the category of a prompt."""
 
 from services.router.signals import ANALYSED_CHARS
-from services.router.words import word_pattern
 from shared.events import Freshness
 from shared.policy import FreshnessPolicy
+from shared.words import word_pattern
 
 
 class FreshnessRules:

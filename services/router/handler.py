@@ -23,7 +23,8 @@ class Router:
         route = self.route(request)
         freshness = self._freshness.judge(request.prompt)
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
-        return (RequestRouted(request=request, key=event.key, route=route, freshness=freshness),)
+        routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)
+        return (routed,)
 
     def route(self, request: Request) -> Route:
         """The tier a request asks for, or the one its score points to; without any signal, the default."""

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from services.router.words import word_pattern
 from shared.policy import Length, Words
+from shared.words import word_pattern
 
 TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 _CODE: Final = re.compile(

@@ -2,7 +2,7 @@
 
 import typer
 
-from shared.cli import demo, requests, stack
+from shared.cli import cache, demo, requests, stack
 
 app = typer.Typer(
     name="forebay",
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 stack.register(app)
 requests.register(app)
+cache.register(app)
 demo.register(app)
 
 

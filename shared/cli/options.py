@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from shared.client import Refused
 from shared.errors import ForebayError
@@ -30,7 +31,7 @@ TENANT: Final = DEFAULT_TENANT
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong and exit 1."""
-    err.print(f"[red]forebay:[/red] {message}", highlight=False, soft_wrap=True)
+    err.print(f"[red]forebay:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

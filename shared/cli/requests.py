@@ -11,7 +11,17 @@ from shared.broker import Message
 from shared.cli.options import HOME, TENANT, Home, Tenant, err, out, run, running
 from shared.client import AmqpClient, HttpClient
 from shared.errors import BrokerUnavailable, UndecodableMessage
-from shared.events import AUTO, Event, Priority, RequestAccepted, RequestRejected, ResponseCompleted, ResponseFailed
+from shared.events import (
+    AUTO,
+    CacheAudited,
+    CacheInvalidate,
+    Event,
+    Priority,
+    RequestAccepted,
+    RequestRejected,
+    ResponseCompleted,
+    ResponseFailed,
+)
 from shared.rabbitmq import RabbitBroker
 
 Prompt = Annotated[str, typer.Argument(help="The prompt.")]
@@ -140,6 +150,10 @@ def _summary(message: Message) -> str:
             return f"{event.latency_ms:.0f} ms  {event.output_text[:50]!r}"
         case ResponseFailed() | RequestRejected():
             return event.message[:80]
+        case CacheInvalidate(selector=selector):
+            return f"{selector.model_dump_json(exclude_none=True)}  {event.reason[:50]!r}"
+        case CacheAudited():
+            return f"{event.kind}: {'right' if event.same else 'wrong'}, similarity {event.evidence.similarity:.3f}"
         case _:
             return ", ".join(getattr(getattr(event, "route", None), "reasons", ()))
 

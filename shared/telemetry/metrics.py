@@ -22,9 +22,21 @@ ACCEPT_SECONDS = Histogram("forebay_accept_seconds", "From reading a body to the
 
 # cache
 LOOKUPS = Counter("forebay_cache_lookups", "Requests seen by the cache, by result", ["result"])
-LOOKUP_SECONDS = Histogram("forebay_cache_lookup_seconds", "Embedding and search of one prompt", buckets=_SECONDS)
+EMBED_SECONDS = Histogram("forebay_cache_embed_seconds", "Embedding of one batch of prompts", buckets=_SECONDS)
+SEARCH_SECONDS = Histogram("forebay_cache_search_seconds", "Search for one batch of prompts", buckets=_SECONDS)
+VERIFY_SECONDS = Histogram("forebay_cache_verify_seconds", "Verification of one batch of pairs", buckets=_SECONDS)
 VETOES = Counter("forebay_cache_vetoes", "Near matches that verification refused", ["reason"])
 WAITING = Gauge("forebay_cache_waiting", "Requests waiting for the answer of one in flight")
+AUDITS = Counter("forebay_cache_audits", "Findings about entries, by kind and finding", ["kind", "finding"])
+FALSE_HITS = Gauge(
+    "forebay_cache_false_hit_rate", "Share of hits that were wrong, by audits, with its 95 % interval", ["bound"]
+)
+EXACT_ONLY = Gauge("forebay_cache_exact_only", "1 while no near match is served because the error bound can't be held")
+LEARNED_THRESHOLD = Gauge("forebay_cache_learned_threshold", "Least similarity served at average other evidence")
+SHADOWS_OVER_BUDGET = Counter("forebay_cache_shadows_over_budget", "Shadow calls not asked for", ["purpose"])
+UNEMBEDDED = Counter("forebay_cache_unembedded", "Prompts that could not be embedded: the embedder was away")
+REEMBEDDED = Counter("forebay_cache_reembedded", "Entries embedded anew for another embedder")
+REEMBEDDING_LEFT = Gauge("forebay_cache_reembedding_left", "Entries of the previous embedder not looked at yet")
 
 # router
 ROUTED = Counter("forebay_requests_routed", "Routing decisions", ["tier", "freshness"])
@@ -34,9 +46,19 @@ CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "model
 CALL_SECONDS = Histogram("forebay_provider_call_seconds", "Duration of one call", ["tier"], buckets=_SECONDS)
 COST = Counter("forebay_cost_usd", "US dollars at list price", ["tier", "model"])
 TOKENS = Counter("forebay_tokens", "Tokens as counted by the provider", ["tier", "direction"])
+SHADOWS = Counter(
+    "forebay_shadow_calls", "Calls on behalf of the cache, by how they ended", ["purpose", "tier", "outcome"]
+)
+SHADOW_COST = Counter(
+    "forebay_shadow_cost_usd", "US dollars at list price of these calls", ["purpose", "tier", "model"]
+)
+EMBEDDINGS = Counter("forebay_embedding_calls", "Calls to an embedding model", ["model", "outcome"])
+EMBEDDING_COST = Counter("forebay_embedding_cost_usd", "US dollars at list price of embeddings", ["model"])
 
 # persistence
 TICKS = Counter("forebay_write_transactions", "Write transactions committed")
 ROWS = Counter("forebay_rows_written", "Rows new to the database", ["table"])
 TICK_SECONDS = Histogram("forebay_write_transaction_seconds", "Duration of one write transaction", buckets=_SECONDS)
 POISON = Counter("forebay_poison_rows", "Events that could not be stored and were dead-lettered")
+UNCACHED = Counter("forebay_answers_uncached", "Answers that become no cache entry, by reason", ["reason"])
+REMOVED = Counter("forebay_cache_entries_removed", "Entries deleted: expired, invalidated or evicted", ["reason"])

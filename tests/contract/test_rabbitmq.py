@@ -1,16 +1,22 @@
 """What only a real broker can do to us: go away."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
 
 from infra.local.stack import Stack
 from shared.broker import Message
-from shared.errors import BrokerUnavailable
+from shared.consumer import PAUSE_MAX_S, Consumer, times_parked
+from shared.errors import BrokerUnavailable, PublishRefused
 from shared.rabbitmq import RabbitBroker
-from shared.topology import REQUESTS
+from shared.topology import REQUESTS, Queue
+from tests.contract import test_parking
 from tests.contract.test_broker import ALL, WORK, message
+from tests.contract.test_parking import Parker, parking, run_until_saw
+from tests.support.clock import ManualClock
 
 PATIENCE_S = 15
 
@@ -54,3 +60,76 @@ async def test_publishing_without_a_broker_fails_at_once_and_says_so() -> None:
         with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:9") as raised:
             await broker.publish([Message(REQUESTS.name, "work.a", b"")])
     assert "secret" not in str(raised.value)
+
+
+@asynccontextmanager
+async def at_most_one(stack: Stack, vhost: str, queue: str) -> AsyncIterator[None]:
+    """Let a queue hold one message while the block runs."""
+    policy = f"/api/policies/{vhost}/full"
+    body = {"pattern": f"^{queue}$", "definition": {"max-length": 1}, "apply-to": "queues"}
+    async with httpx.AsyncClient(
+        base_url=stack.rabbitmq_management_url, auth=("guest", "guest"), trust_env=False
+    ) as management:
+        (await management.put(policy, json=body)).raise_for_status()
+        yield
+        (await management.delete(policy)).raise_for_status()
+
+
+async def test_what_is_parked_outlives_the_connection(
+    infrastructure: Stack, rabbit: RabbitBroker, amqp_url: str
+) -> None:
+    await rabbit.declare(test_parking.ALL)
+    await rabbit.publish([test_parking.message()])
+    await run_until_saw(rabbit, Parker(), 1)
+    with pytest.raises(BrokerUnavailable):  # noqa: PT012  # leaving the block may raise as well as what is in it
+        async with rabbit.subscribe(test_parking.SLOW, prefetch=1) as subscription, asyncio.timeout(PATIENCE_S):
+            await cut(infrastructure, amqp_url.rsplit("/", 1)[1])
+            await subscription.take(1)
+    async with asyncio.timeout(PATIENCE_S):
+        await rabbit.wait_connected()
+    await run_until_saw(rabbit, handler := Parker(), 1)
+    assert times_parked(handler.seen[0]) == 1
+
+
+async def test_while_the_parking_queue_is_full_a_delivery_is_held_and_parking_tried_again(
+    infrastructure: Stack, rabbit: RabbitBroker, amqp_url: str
+) -> None:
+    work = test_parking.SLOW
+    clock = ManualClock()
+    handler = Parker()
+    runner = Consumer(rabbit, work, handler, source="test", decode=lambda message: message, concurrency=1, clock=clock)
+    await rabbit.declare(test_parking.ALL)
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        at_most_one(infrastructure, amqp_url.rsplit("/", 1)[1], parking(work).name),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await fill(rabbit, parking(work))
+        await rabbit.publish([test_parking.message(work, "held")])
+        tasks.create_task(runner.run())
+        await clock.sleeper()  # after the refusal, before the next try
+        hurry = tasks.create_task(pass_time(clock))
+        async with rabbit.subscribe(parking(work), prefetch=1) as subscription:
+            body = b""
+            while body != b"held":
+                (delivery,) = await subscription.take(1)
+                await subscription.ack([delivery])
+                body = delivery.message.body
+        await runner.stop()
+        hurry.cancel()
+    assert len(handler.seen) == 1
+    assert await test_parking.is_empty(rabbit, work)
+
+
+async def fill(rabbit: RabbitBroker, queue: Queue) -> None:
+    """Publish into a queue until it refuses: quorum queues overshoot their bound."""
+    with suppress(PublishRefused):
+        while True:
+            await rabbit.publish([Message("", queue.name, b"one too many")])
+
+
+async def pass_time(clock: ManualClock) -> None:
+    """Wake everybody who sleeps."""
+    while True:
+        await clock.sleeper()
+        await clock.advance(PAUSE_MAX_S)

@@ -12,7 +12,8 @@ from shared.broker import Broker, Message
 from shared.clock import SYSTEM_CLOCK
 from shared.consumer import CODE_HEADER, REASON_HEADER, Consumer
 from shared.errors import ForebayError
-from shared.events import Event, RequestAccepted, RequestMissed, ResponseFailed, example
+from shared.events import Event, RequestAccepted, RequestMissed, ResponseFailed
+from shared.examples import example
 from shared.topology import ACCEPTED, MISSED, RECORDS, Queue
 
 PATIENCE_S = 10

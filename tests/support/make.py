@@ -96,7 +96,14 @@ def request(prompt: str = "What is the capital of France?", **changes: Any) -> R
 
 def key(prompt: str = "What is the capital of France?", **changes: Any) -> CacheKey:
     """A cache key with an embedding."""
-    fields = {"scope": UUID(int=1), "exact": UUID(int=2), "prompt": prompt, "embedding": encode_vector((0.6, 0.8))}
+    fields = {
+        "scope": UUID(int=1),
+        "exact": UUID(int=2),
+        "base": UUID(int=3),
+        "embedder": "test/1",
+        "prompt": prompt,
+        "embedding": encode_vector((0.6, 0.8)),
+    }
     return CacheKey.model_validate(fields | changes)
 
 

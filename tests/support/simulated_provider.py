@@ -1,11 +1,12 @@
-"""A SIMULATED provider: OpenAI-compatible chat completions over HTTP on loopback, with outcomes scripted by the test.
+"""A SIMULATED provider: the OpenAI protocol (chat completions, embeddings) over HTTP on loopback, scripted by the test.
 
-Nothing here is a model. It answers what the test scripted, in order, then a fixed text, and counts the calls.
+Nothing here is a model. It answers what the test scripted, in order, then a fixed text or made-up vectors, and counts
+the calls.
 """
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 TEXT: Final = "A simulated answer."
+DIMENSIONS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,18 @@ def answer(
     return Outcome(body=body)
 
 
+def embeddings(vectors: Sequence[Sequence[float]], *, input_tokens: int = 3) -> Outcome:
+    """Embeddings, listed last one first: the protocol has an index, and no order."""
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+    usage = {"prompt_tokens": input_tokens, "total_tokens": input_tokens}
+    return Outcome(body={"object": "list", "data": data[::-1], "model": "simulated", "usage": usage})
+
+
+def made_up(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """A vector of no meaning, the same for equal texts; not of length 1."""
+    return [float(1 + sum(text.encode()) % (7 + index)) for index in range(dimensions)]
+
+
 def error(status: int, message: str = "scripted", *, code: str | None = None, **headers: str) -> Outcome:
     """An error as the OpenAI API words it; header names with underscores for dashes."""
     body = {"error": {"message": message, "type": "scripted_error", "param": None, "code": code}}
@@ -84,7 +98,11 @@ class SimulatedProvider:
     async def serving(cls) -> AsyncIterator["SimulatedProvider"]:
         """Serve on a free port of the loopback interface while the block runs."""
         provider = cls()
-        app = Starlette(routes=[Route("/v1/chat/completions", provider.complete, methods=["POST"])])
+        routes = [
+            Route("/v1/chat/completions", provider.complete, methods=["POST"]),
+            Route("/v1/embeddings", provider.embed, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             provider.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
             config = uvicorn.Config(
@@ -106,8 +124,17 @@ class SimulatedProvider:
 
     async def complete(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
-        self.calls.append(await request.json())
-        outcome = self.script.pop(0) if self.script else answer()
+        return await self._respond(await request.json(), answer())
+
+    async def embed(self, request: Request) -> Response:
+        """``POST /v1/embeddings``."""
+        body = await request.json()
+        vectors = [made_up(text, body.get("dimensions") or DIMENSIONS) for text in body["input"]]
+        return await self._respond(body, embeddings(vectors))
+
+    async def _respond(self, body: dict[str, Any], otherwise: Outcome) -> Response:
+        self.calls.append(body)
+        outcome = self.script.pop(0) if self.script else otherwise
         if outcome.stalls:
             await self._closing.wait()
         if isinstance(outcome.body, str):

@@ -88,6 +88,13 @@ def test_the_policy_is_mounted_where_it_is_looked_for(own: dict[str, dict[str, A
         assert mount["read_only"] is True, name
 
 
+def test_the_cache_finds_embeddings_at_inference(containers: dict[str, dict[str, Any]]) -> None:
+    told = {name: c["environment"].get("FOREBAY_EMBEDDINGS_URL") for name, c in containers.items()}
+    port = Settings.model_fields["http_port"].default
+    assert {name: url for name, url in told.items() if url} == {"cache": f"http://inference:{port}"}
+    assert "ports" not in containers["inference"], "it serves whoever reaches it"
+
+
 def test_nothing_is_published_beyond_loopback(containers: dict[str, dict[str, Any]]) -> None:
     ports = [port for container in containers.values() for port in container.get("ports", [])]
     assert ports

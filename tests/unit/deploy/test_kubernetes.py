@@ -73,7 +73,8 @@ def place(request: pytest.FixtureRequest, root: Path) -> Place:
 def work_queues(root: Path) -> set[str]:
     """The queues that services work off, for the policy's tiers."""
     policy = tomllib.loads((root / "infra/policy.toml").read_text())
-    return {queue.name for queue in topology(policy["tiers"]).queues if not queue.dead_letters}
+    queues = topology(policy["tiers"]).queues
+    return {queue.name for queue in queues if not queue.dead_letters and queue.returns is None}
 
 
 def triggers(place: Place, kind: str) -> Iterator[tuple[str, Object]]:
@@ -135,6 +136,16 @@ def test_only_ingest_signs_and_only_inference_has_provider_keys(place: Place) ->
     signs = {name for name in place.pods if "FOREBAY_ID_SECRET" in place.environment(name)}
     pays = {name for name, pod in place.pods.items() if "forebay-providers" in str(pod)}
     assert (signs, pays) == ({"ingest"}, {"inference"})
+
+
+def test_the_cache_finds_embeddings_at_inference(place: Place) -> None:
+    told = {
+        name: place.environment(name)["FOREBAY_EMBEDDINGS_URL"]
+        for name in place.pods
+        if "FOREBAY_EMBEDDINGS_URL" in place.environment(name)
+    }
+    assert told == {"cache": "http://inference"}
+    assert place.of("Service")["inference"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
 
 
 def test_secrets_have_what_is_taken_from_them(root: Path) -> None:

@@ -48,6 +48,12 @@ def test_a_service_is_told_where_the_others_are() -> None:
     assert env["FOREBAY_POLICY_FILE"] == "/p.toml"
 
 
+def test_the_cache_is_told_where_embeddings_come_from() -> None:
+    (cache,) = services.programs(["cache"], Surroundings(PORTS | {"inference": 1007}))
+    assert cache.env["FOREBAY_EMBEDDINGS_URL"] == "http://127.0.0.1:1007"
+    assert "FOREBAY_EMBEDDINGS_URL" not in Surroundings(PORTS).env()
+
+
 def test_what_the_stack_does_not_run_is_left_to_the_caller() -> None:
     env = Surroundings(PORTS, infrastructure=("postgres",)).env()
     assert "FOREBAY_AMQP_URL" not in env

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared.consumer import CODE_HEADER, REASON_HEADER, Again, BatchConsumer, Dead, Done, Outcome
+from shared.consumer import CODE_HEADER, REASON_HEADER, Again, BatchConsumer, Dead, Done, Outcome, Parked
 from shared.database import DatabaseUnavailable
 from shared.errors import BrokerUnavailable
 from shared.events import Event
-from shared.topology import ACCEPTED, RECORDS, Queue
+from shared.topology import ACCEPTED, PARKED_S, RECORDS, Queue
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import ManualClock, settled
@@ -130,6 +130,34 @@ async def test_after_a_slow_tick_there_is_no_rush_to_catch_up(broker: WatchedBro
         before = len(handler.batches)
         await clock.advance(2 * TICK_S)
         assert len(handler.batches) - before <= 2
+
+
+async def test_one_that_is_parked_goes_alone_and_comes_back_in_a_later_batch(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    handler = Handler(lambda _: [Done(), Parked(), Done()])
+    broker.clock = clock
+    await arrive(broker, *(make.accepted() for _ in range(3)))
+    async with running(consumer(broker, handler, clock, {ACCEPTED: 10})):
+        await settled()
+        assert (len(broker.acknowledged()), broker.depth("cache.accepted.parked")) == (3, 1)
+        await clock.advance(PARKED_S + TICK_S)
+    assert handler.sizes == [3, 1]
+    assert handler.batches[1] == [handler.batches[0][1]]
+
+
+async def test_one_of_a_queue_that_cannot_be_parked_is_handed_back_uncounted(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    handler = Handler(*[lambda _: [Parked()]] * 10)
+    ids = await arrive(broker, *events(1))
+    async with running(consumer(broker, handler, clock)):
+        await settled()
+        assert broker.log == [("hand back", ids[0])]
+        assert handler.sizes == [1]
+        await clock.advance(10 * TICK_S)
+    assert handler.sizes == [1] * 11
+    assert broker.depth("persistence.records.dead") == 0
 
 
 async def test_one_that_is_refused_is_buried_and_its_neighbours_are_acknowledged(

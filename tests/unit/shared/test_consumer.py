@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from shared import envelope
 from shared.broker import Message
 from shared.clock import Clock
 from shared.consumer import (
     CODE_HEADER,
+    PARKED_HEADER,
     PAUSE_MAX_S,
     QUEUE_HEADER,
     REASON_HEADER,
     UNEXPECTED_TRIES,
     Consumer,
     pause_s,
+    times_parked,
 )
-from shared.errors import BrokerUnavailable, ForebayError, PublishRefused, Unroutable
+from shared.errors import BrokerUnavailable, ForebayError, Park, PublishRefused, Unpublishable, Unroutable
 from shared.events import Event, ResponseCompleted
-from shared.topology import ACCEPTED, TERMINAL_EVENTS, Queue
+from shared.topology import ACCEPTED, MISSED, PARKED_S, TERMINAL_EVENTS, Queue
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import HurriedClock, ManualClock, settled
@@ -92,8 +95,10 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def broker() -> WatchedBroker:
-    return await WatchedBroker.ready()
+async def broker(clock: ManualClock) -> WatchedBroker:
+    broker = await WatchedBroker.ready()
+    broker.clock = clock
+    return broker
 
 
 async def arrive(broker: WatchedBroker, *events: Event) -> list[Message]:
@@ -256,6 +261,120 @@ async def test_a_very_long_reason_is_cut(broker: WatchedBroker, clock: ManualClo
         await settled()
     (dead,) = broker.peek("cache.accepted.dead")
     assert len(str(dead.headers[REASON_HEADER])) <= 2000
+
+
+async def test_a_parked_delivery_is_acknowledged_once_its_copy_is_kept_and_comes_back(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    (message,) = await arrive(broker, make.accepted())
+    handler = Handler(Park("the line is long"))
+    async with running(consumer(broker, handler, clock=clock)):
+        await settled()
+        assert broker.log == [("publish", "cache.accepted.parked"), ("ack", message.message_id)]
+        await clock.advance(PARKED_S * 0.99)
+        assert len(handler.seen) == 1
+        await clock.advance(PARKED_S * 0.01)
+    assert handler.seen == [envelope.decode(message)] * 2
+    assert broker.log[2:] == [("publish", "request.missed"), ("ack", message.message_id)]
+    assert broker.depth("cache.accepted.parked") == broker.depth("cache.accepted") == 0
+
+
+async def test_a_parked_delivery_makes_room_for_the_next(broker: WatchedBroker, clock: ManualClock) -> None:
+    messages = await arrive(broker, *(make.accepted() for _ in range(3)))
+    handler = Handler(Park("later"), Park("later"))
+    async with running(consumer(broker, handler, clock=clock, concurrency=1)):
+        await settled()
+        assert broker.keys() == ["cache.accepted.parked"] * 2 + ["request.missed"]
+        assert broker.acknowledged() == [message.message_id for message in messages]
+
+
+async def test_a_handler_can_know_how_often_its_message_was_parked(broker: WatchedBroker, clock: ManualClock) -> None:
+    await arrive(broker, make.accepted())
+    seen: list[int] = []
+
+    async def handler(times: int) -> Sequence[Event]:
+        seen.append(times)
+        if times < 3:
+            raise Park("later")
+        return ()
+
+    subject = Consumer(broker, ACCEPTED, handler, source="test", decode=times_parked, concurrency=1, clock=clock)
+    async with running(subject):  # type: ignore[arg-type]  # it runs numbers instead of events
+        await clock.advance(A_WHILE_S)
+    assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", ["many", None, 1.5, [1]])
+async def test_a_count_that_is_no_number_is_none(broker: WatchedBroker, count: object) -> None:
+    assert times_parked(make.message(make.accepted(), headers={PARKED_HEADER: count})) == 0
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("no confirm"), PublishRefused("full")])
+async def test_a_delivery_is_held_while_it_cannot_be_parked_and_parking_is_tried_again(
+    broker: WatchedBroker, clock: ManualClock, error: Exception
+) -> None:
+    (message,) = await arrive(broker, make.accepted())
+    broker.failures = [error] * 3
+    handler = Handler(Park("later"))
+    async with running(consumer(broker, handler, clock=clock)):
+        await settled()
+        assert broker.log == []
+        while broker.failures:
+            await clock.advance(PAUSE_MAX_S)
+        assert broker.log[:2] == [("publish", "cache.accepted.parked"), ("ack", message.message_id)]
+        await clock.advance(PAUSE_MAX_S + PARKED_S)
+    assert len(handler.seen) == 2
+    assert broker.keys() == ["cache.accepted.parked", "request.missed"]
+
+
+async def test_stopping_while_it_cannot_be_parked_hands_it_back_uncounted(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    (message,) = await arrive(broker, make.accepted())
+    broker.failures = [PublishRefused("full")] * 100
+    subject = consumer(broker, Handler(Park("later")), clock=clock)
+    async with running(subject) as task:
+        await settled()
+        await subject.stop()
+        await clock.advance(PAUSE_MAX_S)
+        await task
+    assert broker.log == [("hand back", message.message_id)]
+
+
+async def test_what_cannot_be_written_again_is_buried_instead_of_parked(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    await arrive(broker, make.accepted())
+    broker.failures = [Unpublishable("a count beyond all counting")]
+    async with running(consumer(broker, Handler(Park("later")), clock=clock)):
+        await settled()
+    (dead,) = broker.peek("cache.accepted.dead")
+    assert dead.headers[CODE_HEADER] == "unpublishable"
+
+
+async def test_on_a_queue_that_cannot_be_parked_the_delivery_is_held_and_the_handler_asked_again(
+    broker: WatchedBroker, clock: ManualClock
+) -> None:
+    (message,) = await arrive(broker, make.missed())
+    handler = Handler(Park("later"), Park("later"), ())
+    async with running(consumer(broker, handler, queue=MISSED, clock=clock)):
+        await settled()
+        assert len(handler.seen) == 1
+        await clock.advance(A_WHILE_S)
+    assert len(handler.seen) == 3
+    assert broker.log == [("ack", message.message_id)]
+
+
+async def test_parking_is_an_outcome_of_its_own_in_the_metrics(broker: WatchedBroker, clock: ManualClock) -> None:
+    def parked() -> float:
+        labels = {"queue": "cache.accepted", "outcome": "parked"}
+        return REGISTRY.get_sample_value("forebay_messages_consumed_total", labels) or 0
+
+    before = parked()
+    await arrive(broker, make.accepted())
+    async with running(consumer(broker, Handler(Park("later")), clock=clock)):
+        await settled()
+    assert parked() == before + 1
 
 
 async def test_an_unknown_failure_is_tried_three_times_and_then_buried(

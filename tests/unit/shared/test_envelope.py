@@ -2,17 +2,18 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 from shared import envelope
 from shared.broker import Message
 from shared.errors import UndecodableMessage
-from shared.events import EVENTS, Event, ReplyAddress, example
+from shared.events import EVENTS, CacheInvalidate, Event, ReplyAddress, Selector
+from shared.examples import example
 from shared.telemetry import tracing
 from tests.support import make
-from tests.support.clock import START
+from tests.support.clock import START, ManualClock
 
 KINDS = sorted(EVENTS.values(), key=lambda kind: kind.TYPE)
 REPLY = ReplyAddress(queue="client-7", correlation_id="c-1")
@@ -129,3 +130,88 @@ def test_what_others_add_to_the_headers_does_no_harm() -> None:
     message = encoded(make.accepted())
     decorated = replace(message, headers={**message.headers, "x-death": [{"count": 1}], "other": None})
     assert envelope.decode(decorated) == envelope.decode(message)
+
+
+def bare(body: object, **properties: object) -> Message:
+    """``cache.invalidate`` as any AMQP client would publish it."""
+    encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Message("forebay.signals", "cache.invalidate", encoded, **properties)  # type: ignore[arg-type]
+
+
+def invalidation(message: Message, *, after_s: float = 0) -> CacheInvalidate:
+    event = envelope.decode(message, clock=ManualClock(START + timedelta(seconds=after_s)))
+    assert isinstance(event, CacheInvalidate)
+    return event
+
+
+FORGET = {"selector": {"topic": "earthquake tokyo"}, "reason": "it is over"}
+
+
+def test_an_invalidation_may_be_bare_json() -> None:
+    event = invalidation(bare(FORGET))
+    assert event.selector == Selector(topic="earthquake tokyo")
+    assert (event.reason, event.invalidated_at) == ("it is over", START)
+    assert envelope.decode(encoded(event)) == event
+
+
+def test_a_bare_invalidation_needs_no_reason() -> None:
+    assert invalidation(bare({"selector": {"everything": True}})).reason == "no reason given"
+
+
+def test_a_redelivered_bare_invalidation_has_the_same_id_and_another_one_has_not() -> None:
+    first = bare(FORGET, message_id="1", timestamp=START)
+    again = replace(first, headers={"x-delivery-count": 2})
+    assert invalidation(first) == invalidation(again)
+    others = (
+        bare(FORGET, message_id="2", timestamp=START),
+        bare(FORGET, message_id="1", timestamp=START + timedelta(seconds=1)),
+        bare(FORGET, message_id="1", timestamp=START, app_id="another"),
+        bare(FORGET | {"reason": "other"}, message_id="1", timestamp=START),
+        bare(FORGET),
+    )
+    ids = {invalidation(message).invalidation_id for message in (first, *others)}
+    assert len(ids) == 1 + len(others)
+    assert {(one.version, one.variant) for one in ids} == {(8, "specified in RFC 4122")}
+    assert invalidation(bare(FORGET)).invalidation_id == invalidation(bare(FORGET), after_s=60).invalidation_id
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "read_s", "at_s"),
+    [(0, 60, 1), (0, 0.5, 0.5), (0, 1, 1), (3600, 0, 0)],
+    ids=["to the end of its second", "but not beyond now", "just so", "a clock ahead"],
+)
+def test_a_bare_invalidation_is_of_the_time_it_was_sent(sent_s: float, read_s: float, at_s: float) -> None:
+    message = bare(FORGET, timestamp=START + timedelta(seconds=sent_s))
+    assert invalidation(message, after_s=read_s).invalidated_at == START + timedelta(seconds=at_s)
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"nonsense", "body: Invalid JSON"),
+        ([], "body: "),
+        ({}, "selector: Field required"),
+        ({"selector": {}}, "selector: an empty selector"),
+        ({"selector": {"topic": None}}, "selector: an empty selector"),
+        ({"selector": {"topic": " "}}, "selector.topic: must not be empty"),
+        ({"selector": {"topci": "x"}}, "selector.topci: Extra inputs"),
+        ({"selector": {"entry_id": "x"}}, "selector.entry_id: "),
+        ({"selector": {"older_than_s": -1}}, "selector.older_than_s: "),
+        ({"selector": {"everything": False}}, "selector.everything: "),
+        (FORGET | {"tenant": "acme"}, "tenant: Extra inputs"),
+        (FORGET | {"reason": "a\x00"}, "reason: must not contain NUL"),
+        (FORGET | {"reason": "a" * 501}, "reason: "),
+    ],
+    ids=repr,
+)
+def test_a_bare_invalidation_that_is_wrong_says_what(body: object, fault: str) -> None:
+    with pytest.raises(UndecodableMessage) as raised:
+        envelope.decode(bare(body))
+    assert str(raised.value).startswith(f"cache.invalidate: {fault}")
+
+
+def test_no_other_event_may_be_bare() -> None:
+    with pytest.raises(UndecodableMessage, match="no cloudEvents_type header"):
+        envelope.decode(replace(bare(FORGET), routing_key="cache.audited"))
+    with pytest.raises(UndecodableMessage, match="unknown event type"):
+        envelope.decode(bare(FORGET, headers={"cloudEvents_type": "forebay.cache.invalidate.v9"}))

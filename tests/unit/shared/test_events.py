@@ -1,5 +1,6 @@
 """Events and the submission."""
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared import envelope
-from shared.events import EVENTS, Event, RequestAccepted, Submission, decode_vector, encode_vector, example
+from shared.events import EVENTS, Event, OutputFormat, RequestAccepted, Submission, decode_vector, encode_vector
+from shared.examples import example
 from tests.support import make
 from tests.support.clock import START
 
@@ -102,6 +104,50 @@ def test_a_submission_may_say_everything() -> None:
     )
     assert submission.prompt == "Hello?"
     assert [turn.content for turn in submission.earlier] == ["Be brief."]
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"enum": ["Paris", None]}}, "additionalProperties": False}
+
+
+def test_an_output_format_survives_the_journey() -> None:
+    said = {"format": {"type": "json_schema", "name": "capital", "schema": SCHEMA, "strict": True}}
+    event = RequestAccepted(request=make.request(text=said, top_p=0.5))
+    (message,) = envelope.encode(event, source="test", now=START)
+    assert json.loads(message.body)["request"]["text"] == said
+    assert envelope.decode(message) == event
+    assert event.request.output_format is not None
+    assert event.request.output_format.json_schema == SCHEMA
+
+
+@pytest.mark.parametrize("text", [None, {"format": {"type": "text"}}])
+def test_plain_text_is_no_format(text: object) -> None:
+    assert make.request(text=text).output_format is None
+
+
+@pytest.mark.parametrize(
+    ("format_", "told"),
+    [
+        ({"type": "json_schema"}, "json_schema needs name and schema"),
+        ({"type": "json_schema", "name": "n"}, "json_schema needs schema"),
+        ({"type": "text", "strict": False}, "strict: only with the type json_schema, not with text"),
+        ({"type": "json_object", "name": "n", "schema": {}}, "name, schema: only with the type json_schema"),
+        ({"type": "json_schema", "name": "n" * 65, "schema": {}}, "pattern"),
+        ({"type": "json_schema", "name": "n", "schema": {"a\x00": 1}}, "NUL"),
+        ({"type": "json_schema", "name": "n", "schema": {"a": [{"b": "\x00"}]}}, "NUL"),
+        ({"type": "json_schema", "name": "n", "schema": {"maximum": float("inf")}}, "not finite"),
+        ({"type": "json_schema", "name": "n", "schema": []}, "dictionary"),
+        ({"type": "json_schema", "name": "n", "json_schema": {}}, "Extra inputs"),
+        ({"type": "yaml"}, "'text', 'json_object' or 'json_schema'"),
+    ],
+)
+def test_a_format_nobody_can_give_is_refused_at_the_door(format_: object, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Submission.model_validate({"input": "x", "text": {"format": format_}})
+
+
+def test_fields_of_a_newer_version_are_ignored_in_formats() -> None:
+    said = {"format": {"type": "json_object", "invented": 1}, "verbosity": "low"}
+    assert make.request(text=said).output_format == OutputFormat(type="json_object")
 
 
 def test_a_prompt_alone_has_nothing_before_it() -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from shared.errors import BrokerUnavailable, TopologyConflict, Unroutable
 from shared.memory import MemoryBroker, matches
-from shared.topology import RECORDS, Queue, Topology
+from shared.topology import ACCEPTED, RECORDS, Queue, Topology
 from tests.support import make
+from tests.support.clock import ManualClock
 
 words = st.text("abc", min_size=1, max_size=3)
 keys = st.lists(words, min_size=1, max_size=5).map(".".join)
@@ -61,3 +62,17 @@ async def test_a_queue_declared_as_something_else_is_a_conflict() -> None:
     await broker.declare(Topology((), (RECORDS,)))
     with pytest.raises(TopologyConflict, match=RECORDS.name):
         await broker.declare(Topology((), (Queue(RECORDS.name, (), dead_letters=True),)))
+
+
+async def test_what_is_parked_comes_back_in_order_though_the_broker_is_out_of_reach() -> None:
+    clock = ManualClock()
+    broker = MemoryBroker(clock=clock)
+    assert ACCEPTED.parked is not None
+    await broker.declare(Topology((), (ACCEPTED, ACCEPTED.parked)))
+    for body in (b"1", b"2"):
+        await broker.publish([make.message(make.accepted(), exchange="", routing_key=ACCEPTED.parked.name, body=body)])
+        await clock.advance(1.5)
+    broker.connected = False
+    assert [[one.body for one in broker.peek(queue.name)] for queue in (ACCEPTED, ACCEPTED.parked)] == [[b"1"], [b"2"]]
+    await clock.advance(0.5)
+    assert [one.body for one in broker.peek(ACCEPTED.name)] == [b"1", b"2"]

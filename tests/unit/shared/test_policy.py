@@ -126,3 +126,32 @@ def test_a_number_that_is_none_is_refused(path: str) -> None:
 def test_a_time_to_live_ends_before_the_calendar_does() -> None:
     with pytest.raises(InvalidPolicy, match="ttl"):
         parse_policy(make.policy_data(freshness__categories__static__ttl="99999999d"))
+
+
+@pytest.mark.parametrize(
+    ("embedder", "told"),
+    [
+        ({"model": "openai/text-embedding-3-small"}, "how many numbers a vector of openai/text-embedding-3-small has"),
+        ({"model": "local/x", "dimensions": 4001}, "less than or equal to 4000"),
+        ({"model": "local/x", "dimensions": 0}, "greater than or equal to 1"),
+        ({"model": "builtin", "dimensions": 384}, "leave them out"),
+        ({"model": ""}, "model"),
+        ({"previous": ""}, "previous"),
+        ({"url": "http://x"}, "url"),
+    ],
+)
+def test_an_embedder_that_makes_no_sense_is_refused(embedder: dict[str, object], told: str) -> None:
+    with pytest.raises(InvalidPolicy, match=told):
+        parse_policy(make.policy_data(cache__embedder=embedder))
+
+
+def test_the_built_in_embedder_is_the_default_and_costs_nothing() -> None:
+    embedder = make.policy().cache.embedder
+    assert (embedder.builtin, embedder.dimensions, embedder.bought) == (True, None, frozenset())
+
+
+def test_what_is_bought_is_the_new_embedder_and_the_one_before_it() -> None:
+    said = {"model": "local/new", "dimensions": 8, "previous": "openai/old"}
+    assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new", "openai/old"}
+    said["previous"] = "builtin"
+    assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new"}

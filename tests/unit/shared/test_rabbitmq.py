@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import BrokerUnavailable
 from shared.rabbitmq import RabbitBroker, arguments
-from shared.topology import RECORDS, TERMINAL_EVENTS
+from shared.topology import ACCEPTED, RECORDS, TERMINAL_EVENTS
 from tests.support import make
 
 
@@ -23,6 +23,19 @@ def test_dead_letters_are_kept_and_go_nowhere_else() -> None:
     assert declared["x-queue-type"] == "quorum"
     assert int(str(declared["x-delivery-limit"])) > 100_000
     assert "x-dead-letter-exchange" not in declared
+
+
+def test_what_is_parked_goes_back_by_itself_and_is_not_dropped_on_the_way() -> None:
+    assert ACCEPTED.parked is not None
+    assert arguments(ACCEPTED.parked, 20) == {
+        "x-queue-type": "quorum",
+        "x-message-ttl": 2000,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "cache.accepted",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    assert arguments(ACCEPTED, 20) == {**(arguments(RECORDS, 20) or {}), "x-dead-letter-routing-key": ACCEPTED.name}
 
 
 def test_a_private_queue_is_a_plain_one_of_bounded_length() -> None:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from shared.events import EVENTS, Event, example
+from shared.events import EVENTS, Event
+from shared.examples import example
 from shared.memory import matches
 from shared.topology import (
     ACCEPTED,
     ALL_EVENTS,
+    CACHE_EVENTS,
     DEAD,
-    IN_FLIGHT_EVENTS,
     MISSED,
     RECORDS,
     SUBMITTED,
@@ -43,7 +44,7 @@ def test_every_name_is_given_once() -> None:
 
 
 def test_every_work_queue_has_a_place_for_what_it_gave_up_on() -> None:
-    work = [queue for queue in WHOLE.queues if not queue.dead_letters]
+    work = [queue for queue in WHOLE.queues if not queue.dead_letters and not queue.returns]
     assert work
     for queue in work:
         dead = WHOLE.queue(f"{queue.name}.dead")
@@ -51,8 +52,23 @@ def test_every_work_queue_has_a_place_for_what_it_gave_up_on() -> None:
         assert [(b.exchange, b.pattern) for b in dead.bindings] == [(DEAD, queue.name)]
 
 
+def test_what_can_be_parked_has_a_queue_to_wait_in_and_comes_back_from_it() -> None:
+    waiting = {queue.name: queue for queue in WHOLE.queues if queue.returns}
+    assert set(waiting) == {f"{queue.name}.parked" for queue in WHOLE.queues if queue.parking_s}
+    assert ACCEPTED.parked == waiting["cache.accepted.parked"]
+    for name, queue in waiting.items():
+        assert queue.returns
+        assert (f"{queue.returns.queue}.parked", queue.returns.after_s) == (
+            name,
+            WHOLE.queue(queue.returns.queue).parking_s,
+        )
+        assert queue.parked is None
+        assert queue.bindings == ()
+    assert MISSED.parked is None
+
+
 def test_every_binding_is_to_an_exchange_that_is_declared() -> None:
-    for queue in (*WHOLE.queues, TERMINAL_EVENTS, IN_FLIGHT_EVENTS, ALL_EVENTS):
+    for queue in (*WHOLE.queues, TERMINAL_EVENTS, CACHE_EVENTS, ALL_EVENTS):
         assert {binding.exchange for binding in queue.bindings} <= set(WHOLE.exchanges)
 
 

@@ -1,9 +1,24 @@
 """Prompts to vectors, by the real model."""
 
+import os
+from pathlib import Path
+from threading import Thread
+
 import numpy as np
 import pytest
 
-from services.cache.embedder import DIMENSIONS, Embedder
+from services.cache import embedder as module
+from services.cache import weights
+from services.cache.embedder import DIMENSIONS, MAX_TOKENS, Embedder
+from shared.errors import StartupError
+
+QUESTIONS = (
+    "What is it?",
+    "How do I learn to play the guitar?",
+    "Which of the planets has the most moons, and how many of them were found by amateurs?",
+    "日本語",
+    "?",
+)
 
 
 @pytest.fixture(scope="module")
@@ -12,10 +27,21 @@ def embedder() -> Embedder:
 
 
 async def test_vectors_have_length_one_and_the_dimensions_of_the_table(embedder: Embedder) -> None:
-    vectors = await embedder.embed(["Hello?", "x" * 5000, "日本語", " "])
-    assert vectors.shape == (4, DIMENSIONS)
+    vectors = await embedder.embed(["Hello?", "x" * 5000, "日本語", " ", ""])
+    assert vectors.shape == (5, DIMENSIONS)
     assert vectors.dtype == np.float32
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+async def test_no_text_is_no_vector(embedder: Embedder) -> None:
+    assert (await embedder.embed([])).shape == (0, DIMENSIONS)
+    assert await embedder.read([]) == []
+
+
+def test_a_vector_does_not_depend_on_what_else_is_in_the_batch() -> None:
+    together = Embedder().embed_now(QUESTIONS)
+    alone = np.stack([Embedder().embed_now([question])[0] for question in QUESTIONS[:3]])
+    assert together[:3] == pytest.approx(alone, abs=1e-4)
 
 
 async def test_equal_texts_in_a_batch_have_equal_vectors(embedder: Embedder) -> None:
@@ -31,5 +57,123 @@ async def test_another_wording_is_nearer_than_another_question(embedder: Embedde
     assert asked @ other < 0.4
 
 
-def test_the_version_names_model_and_weights(embedder: Embedder) -> None:
-    assert embedder.version.startswith("all-MiniLM-L6-v2/")
+async def test_a_reading_has_a_state_and_a_place_for_each_word_piece(embedder: Embedder) -> None:
+    text = "Is Málaga embeddable?"
+    long, short = await embedder.read(["Something longer than that, so that there is padding", text])
+    assert short.tokens == ("is", "malaga", "em", "##bed", "##dable", "?")
+    assert [text[start:end] for start, end in short.offsets] == ["Is", "Málaga", "em", "bed", "dable", "?"]
+    assert short.states.shape == (len(short.tokens), DIMENSIONS)
+    assert (short.vector == (await embedder.embed([text]))[0]).all()
+    assert [short.truncated, long.truncated] == [False, False]
+
+
+async def test_a_text_without_words_has_no_states(embedder: Embedder) -> None:
+    (reading,) = await embedder.read([""])
+    assert (reading.tokens, reading.states.shape) == ((), (0, DIMENSIONS))
+
+
+@pytest.mark.parametrize(
+    ("text", "truncated"),
+    [
+        (" word" * (MAX_TOKENS - 2), False),
+        (" word" * (MAX_TOKENS - 1), True),
+        (" " * module.MAX_CHARACTERS, False),
+        (" " * module.MAX_CHARACTERS + "word", True),
+    ],
+)
+def test_what_the_model_does_not_read_is_told(embedder: Embedder, text: str, truncated: bool) -> None:
+    assert embedder.truncated(text) is truncated
+    assert embedder.read_now([text])[0].truncated is truncated
+
+
+def test_no_character_is_too_odd(embedder: Embedder) -> None:
+    nul, plain, half = embedder.read_now(["a\0b", "ab", "\ud800 x"])
+    assert (nul.vector == plain.vector).all()
+    assert half.tokens == ("?", "x")
+
+
+def test_readings_are_kept_for_a_moment_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RECENT_TOKENS", 4)
+    forgetful = Embedder()
+    (first,) = forgetful.read_now(["one two"])
+    assert forgetful.read_now(["one two"])[0] is first
+    forgetful.read_now(["three four"])
+    assert forgetful.read_now(["one two"])[0] is not first
+
+
+def test_several_threads_may_read_at_once() -> None:
+    shared = Embedder()
+    results: dict[int, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = {}
+    threads = [Thread(target=lambda n=n: results.update({n: shared.embed_now(QUESTIONS)})) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((results[n] == results[0]).all() for n in range(4))
+
+
+def test_the_version_names_model_weights_and_arithmetic(embedder: Embedder) -> None:
+    model, _, rest = embedder.version.partition("/")
+    assert model == "all-MiniLM-L6-v2"
+    assert rest.endswith(f"+{weights.RECIPE}")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model in it."""
+    folder = tmp_path_factory.mktemp("weights")
+    weights.load(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    for path in made.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_the_model_is_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_make_elsewhere", lambda _: pytest.fail("made again"))
+    assert weights.load(folder) == next(folder.iterdir()).read_bytes()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_it_comes_out_the_same_each_time(folder: Path) -> None:
+    before = [path.name for path in folder.iterdir()]
+    weights.make(folder)
+    assert [path.name for path in folder.iterdir()] == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense"])
+def test_a_damaged_file_is_made_anew(folder: Path, damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage)
+    monkeypatch.setattr(weights, "_make_elsewhere", lambda _: path.write_bytes(whole))
+    assert weights.load(folder) == whole
+
+
+def test_a_folder_that_others_may_write_to_is_passed_over(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_to_all = tmp_path_factory.mktemp("open")
+    open_to_all.chmod(0o777)
+    monkeypatch.setattr(weights, "_cache", lambda: open_to_all)
+    monkeypatch.setattr(weights, "_temporary", lambda: folder)
+    assert weights.load() == next(folder.iterdir()).read_bytes()
+
+
+def test_without_a_place_to_keep_it_there_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match="no place to be kept"):
+        weights.load(tmp_path / "file" / "folder")
+
+
+def test_it_is_kept_where_the_user_keeps_such_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert weights._cache() == Path("/elsewhere/forebay")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert weights._cache() == Path("~/.cache/forebay").expanduser()
+    assert weights._temporary().name == f"forebay-{os.geteuid()}"

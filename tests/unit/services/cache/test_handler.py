@@ -1,20 +1,21 @@
-"""One request at the cache: what it gets, and how many calls are bought."""
+"""One request at the cache: what it gets, why, and how many calls are bought."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from services.cache.embedder import Embedder, Vectors
-from services.cache.handler import CacheHandler
-from services.cache.inflight import InFlight
-from services.cache.lookup import Entry, Lookup
-from shared.database import DatabaseUnavailable
+from services.cache.handler import Explained
+from services.cache.inflight import ANSWERED_KEPT_S
+from services.cache.lookup import Entry
+from shared.errors import Park
 from shared.events import (
-    CacheKey,
+    CacheVerdict,
     Event,
     ReplyAddress,
     Request,
@@ -24,109 +25,10 @@ from shared.events import (
     decode_vector,
 )
 from tests.support import make
-from tests.support.clock import START, ManualClock, settled
+from tests.support.clock import START, settled
+from tests.support.replica import PROMPT, Decision, Replica, entry, invalidation, near, vector
 
-PROMPT = "What is the capital of France?"
 T = TypeVar("T")
-
-
-def vector(angle: float) -> Vectors:
-    return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
-
-
-class FakeEmbedder(Embedder):
-    """Prompts at the angles a test gives them; all others at right angles to each other's neighbours."""
-
-    def __init__(self, angles: Mapping[str, float] | None = None) -> None:
-        self.version = "fake/1"
-        self.angles = dict(angles or {})
-        self.embedded: list[str] = []
-        self.error: Exception | None = None
-
-    async def embed_each(self, texts: Sequence[str]) -> Sequence[Vectors]:
-        self.embedded.extend(texts)
-        if self.error is not None:
-            raise self.error
-        return [vector(self.angles.get(text, 1.5)) for text in texts]
-
-
-class FakeLookup(Lookup):
-    """Finds the entries a test put there."""
-
-    def __init__(self) -> None:
-        self.same: Entry | None = None
-        self.near: list[Entry] = []
-        self.away = False
-        self.asked: list[str] = []
-
-    async def exact(self, key: CacheKey, now: datetime) -> Entry | None:
-        self.asked.append("exact")
-        if self.away:
-            raise DatabaseUnavailable("away")
-        return self.same
-
-    async def nearest(self, key: CacheKey, vector: Vectors, now: datetime) -> Sequence[Entry]:
-        self.asked.append("nearest")
-        if self.away:
-            raise DatabaseUnavailable("away")
-        return self.near
-
-
-class Replica:
-    """One replica of the cache, and the events it returned."""
-
-    def __init__(self, angles: Mapping[str, float] | None = None, **policy: Any) -> None:
-        self.clock = ManualClock()
-        rules = make.policy(**{f"cache__{name}": value for name, value in policy.items()}).cache
-        self.embedder = FakeEmbedder(angles)
-        self.lookup = FakeLookup()
-        self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
-        self.handler = CacheHandler(rules, self.embedder, self.lookup, self.in_flight, self.clock)
-        self.events: list[Event] = []
-
-    async def ask(self, request: Request) -> Sequence[Event]:
-        """Handle a request to its end, and hear what it caused, as every replica does."""
-        events = await self.handler.accepted(RequestAccepted(request=request))
-        self.events.extend(events)
-        for event in events:
-            await self.in_flight.heard(event)
-        return events
-
-    async def asked(self, *requests: Request) -> list["asyncio.Task[Sequence[Event]]"]:
-        """Handle requests at the same time, as far as they get without waiting."""
-        tasks = [asyncio.create_task(self.ask(request)) for request in requests]
-        await settled()
-        return tasks
-
-    async def answer(self, miss: RequestMissed, text: str = "Paris.") -> ResponseCompleted:
-        """The model's answer to a miss arrives."""
-        event = make.completed(miss.request, key=miss.key, output_text=text)
-        await self.in_flight.heard(event)
-        await settled()
-        return event
-
-    def misses(self) -> list[RequestMissed]:
-        return [event for event in self.events if isinstance(event, RequestMissed)]
-
-    def answers(self, source: str) -> list[ResponseCompleted]:
-        return [event for event in self.events if isinstance(event, ResponseCompleted) and event.source == source]
-
-
-def entry(prompt: str = PROMPT, *, similarity: float = 1.0, match: Any = "exact", **changes: Any) -> Entry:
-    fields: dict[str, Any] = {
-        "entry_id": make.new_id(),
-        "prompt": prompt,
-        "answer": "Paris.",
-        "model": "local/tiny",
-        "tier": "light",
-        "category": "static",
-        "cost_usd": 0.5,
-        "stored_at": START - timedelta(minutes=1),
-        "expires_at": START + timedelta(minutes=9),
-        "similarity": similarity,
-        "match": match,
-    }
-    return Entry(**fields | changes)
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
@@ -134,16 +36,44 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         return await work
 
 
+def completed(events: Sequence[Event]) -> ResponseCompleted:
+    assert isinstance(events[0], ResponseCompleted), events
+    return events[0]
+
+
+def missed(events: Sequence[Event]) -> RequestMissed:
+    (event,) = events
+    assert isinstance(event, RequestMissed), event
+    return event
+
+
+def verdict(events: Sequence[Event]) -> CacheVerdict:
+    event = events[0]
+    assert isinstance(event, RequestMissed | ResponseCompleted)
+    assert event.verdict is not None
+    return event.verdict
+
+
+def kept(replica: Replica, request: Request, **changes: Any) -> Entry:
+    """An entry of this very request in the front of a replica."""
+    key = replica.handler.key(request)
+    found = entry(key.prompt, scope=key.scope, exact=key.exact, **changes)
+    replica.front.put(found)
+    return found
+
+
 @pytest.fixture
 def replica() -> Replica:
     return Replica()
 
 
-async def test_the_very_same_prompt_is_answered_from_the_cache(replica: Replica) -> None:
+# The same prompt
+
+
+async def test_the_very_same_prompt_is_answered_from_the_table(replica: Replica) -> None:
     replica.lookup.same = entry()
     request = make.request(metadata={"k": "v"}, reply=ReplyAddress(queue="q"))
-    (event,) = await replica.ask(request)
-    assert isinstance(event, ResponseCompleted)
+    event = completed(await replica.ask(request))
     assert (event.source, event.output_text, event.cost_usd, event.saved_usd) == ("cache", "Paris.", 0.0, 0.5)
     assert (event.request_id, event.tenant, event.metadata, event.reply) == (
         request.id,
@@ -155,44 +85,173 @@ async def test_the_very_same_prompt_is_answered_from_the_cache(replica: Replica)
     assert (event.hit.match, event.hit.similarity, event.hit.stored_at) == ("exact", 1.0, START - timedelta(minutes=1))
     assert event.freshness is not None
     assert event.freshness.ttl_s == 600
-    assert replica.embedder.embedded == []
+    assert event.verdict == CacheVerdict(
+        tier="exact", reason="same prompt", similarity=1.0, probability=1.0, entry_id=event.hit.entry_id, age_s=60
+    )
+    assert replica.verifier.judged == []
 
 
-async def test_a_near_prompt_is_answered_from_the_cache(replica: Replica) -> None:
-    replica.lookup.near = [entry("Tell me the capital of France.", similarity=0.97, match="semantic")]
-    (event,) = await replica.ask(make.request(PROMPT))
-    assert isinstance(event, ResponseCompleted)
+async def test_the_very_same_prompt_is_answered_from_memory_without_asking_anybody(replica: Replica) -> None:
+    request = make.request()
+    found = kept(replica, request)
+    events = await replica.ask(request)
+    assert completed(events).output_text == "Paris."
+    assert (verdict(events).tier, verdict(events).reason, verdict(events).entry_id) == (
+        "exact",
+        "same prompt",
+        found.entry_id,
+    )
+    assert (replica.embedder.embedded, replica.lookup.asked) == ([], [])
+
+
+async def test_what_the_table_had_is_in_memory_the_next_time(replica: Replica) -> None:
+    request = make.request()
+    key = replica.handler.key(request)
+    replica.lookup.same = entry(scope=key.scope, exact=key.exact)
+    await replica.ask(request)
+    replica.lookup.away = True
+    assert completed(await replica.ask(make.request())).source == "cache"
+    assert len(replica.lookup.asked) == 1
+
+
+async def test_an_invalidated_entry_that_is_still_in_the_table_is_neither_served_nor_kept(replica: Replica) -> None:
+    request = make.request()
+    key = replica.handler.key(request)
+    replica.lookup.same = entry(scope=key.scope, exact=key.exact)
+    await replica.hear(invalidation(START))
+    missed(await replica.ask(request))
+    assert len(replica.front) == 0
+
+
+async def test_a_near_entry_that_was_invalidated_is_not_served_either(replica: Replica) -> None:
+    replica.lookup.near = [near()]
+    await replica.hear(invalidation(START, topic="capital"))
+    missed(await replica.ask(make.request()))
+
+
+# A near prompt
+
+
+async def test_a_near_prompt_that_is_verified_is_answered_from_the_cache(replica: Replica) -> None:
+    found = near(similarity=0.97)
+    replica.lookup.near = [found]
+    events = await replica.ask(make.request(PROMPT))
+    event = completed(events)
     assert event.hit is not None
     assert (event.source, event.hit.match, event.similarity) == ("cache", "semantic", 0.97)
+    assert event.verdict == CacheVerdict(
+        tier="semantic",
+        reason="verified",
+        similarity=0.97,
+        probability=0.99,
+        risk=0.001,
+        entry_id=found.entry_id,
+        age_s=60,
+    )
+    assert replica.verifier.judged == [(PROMPT, found.prompt)]
 
 
-async def test_a_prompt_below_the_threshold_is_a_miss(replica: Replica) -> None:
-    replica.lookup.near = [entry(similarity=0.89, match="semantic")]
-    (event,) = await replica.ask(make.request())
-    assert isinstance(event, RequestMissed)
+async def test_a_near_entry_is_not_kept_in_memory(replica: Replica) -> None:
+    replica.lookup.near = [near()]
+    await replica.ask(make.request())
+    assert len(replica.front) == 0
+
+
+async def test_a_prompt_that_is_too_far_is_a_miss_and_nothing_is_verified(replica: Replica) -> None:
+    replica.lookup.near = [near(similarity=0.89)]
+    events = await replica.ask(make.request())
+    assert (
+        missed(events).request.prompt,
+        verdict(events).tier,
+        verdict(events).reason,
+        verdict(events).similarity,
+    ) == (
+        PROMPT,
+        "miss",
+        "not similar enough",
+        0.89,
+    )
+    assert replica.verifier.judged == []
+
+
+async def test_an_entry_that_is_too_far_for_its_category_does_not_hide_the_next(replica: Replica) -> None:
+    replica.learned.floors = {"dynamic": 0.97, "static": 0.9}
+    replica.lookup.near = [near(similarity=0.95, category="dynamic"), near(similarity=0.92, answer="It is Paris.")]
+    assert completed(await replica.ask(make.request())).output_text == "It is Paris."
+
+
+async def test_what_a_guard_forbids_is_a_miss_with_its_reason(replica: Replica) -> None:
+    replica.lookup.near = [near("4 apples", 0.99)]
+    replica.verifier.says("4 apples", reason="number")
+    events = await replica.ask(make.request("3 apples"))
+    missed(events)
+    said = verdict(events)
+    assert (said.tier, said.reason, said.probability, said.risk) == ("miss", "number", 0.0, None)
+    assert said.entry_id == replica.lookup.near[0].entry_id
+    assert replica.learned.decided == []
+
+
+async def test_what_the_classifier_and_the_learned_risk_speak_against_is_a_miss_with_its_reason(
+    replica: Replica,
+) -> None:
+    replica.lookup.near = [near()]
+    replica.verifier.says(PROMPT, reason="classifier", probability=0.3)
+    replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
+    events = await replica.ask(make.request())
+    missed(events)
+    assert (verdict(events).reason, verdict(events).probability, verdict(events).risk) == ("classifier", 0.3, 0.4)
+
+
+async def test_what_only_the_learned_risk_speaks_against_is_a_miss_with_its_reason(replica: Replica) -> None:
+    replica.lookup.near = [near()]
+    replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
+    events = await replica.ask(make.request())
+    missed(events)
+    assert (verdict(events).reason, verdict(events).probability, verdict(events).risk) == ("too risky", 0.99, 0.4)
+
+
+async def test_an_entry_in_quarantine_is_not_served_until_it_was_confirmed() -> None:
+    replica = Replica(audit={"quarantine": True})
+    replica.lookup.near = [near()]
+    events = await replica.ask(make.request())
+    missed(events)
+    assert verdict(events).reason == "quarantined"
+    replica.lookup.near = [near(good=1)]
+    assert completed(await replica.ask(make.request("And the capital of France?"))).source == "cache"
 
 
 async def test_a_near_prompt_that_differs_is_passed_over_for_the_next(replica: Replica) -> None:
     replica.lookup.near = [
-        entry("What did 4 apples cost?", similarity=0.99, match="semantic", answer="four"),
-        entry("What do 3 apples cost", similarity=0.93, match="semantic", answer="three"),
+        near("What did 4 apples cost?", 0.99, answer="four"),
+        near("What do 3 apples cost", 0.93, answer="three"),
     ]
-    (event,) = await replica.ask(make.request("What do 3 apples cost?"))
-    assert isinstance(event, ResponseCompleted)
-    assert event.output_text == "three"
+    replica.verifier.says("What did 4 apples cost?")
+    events = await replica.ask(make.request("What do 3 apples cost?"))
+    assert completed(events).output_text == "three"
+    assert verdict(events).tier == "semantic"
 
 
-async def test_if_all_near_prompts_differ_it_is_a_miss(replica: Replica) -> None:
-    replica.lookup.near = [entry("What do 4 apples cost?", similarity=0.99, match="semantic")]
-    (event,) = await replica.ask(make.request("What do 3 apples cost?"))
-    assert isinstance(event, RequestMissed)
+async def test_if_all_near_prompts_differ_it_is_a_miss_that_names_the_nearest(replica: Replica) -> None:
+    replica.lookup.near = [near("a", 0.99), near("b", 0.98)]
+    replica.verifier.says("a", reason="negation")
+    replica.verifier.says("b", reason="number")
+    events = await replica.ask(make.request())
+    missed(events)
+    assert (verdict(events).reason, verdict(events).similarity) == ("negation", 0.99)
+
+
+# A miss
+
+
+async def test_in_an_empty_cache_it_is_a_miss(replica: Replica) -> None:
+    events = await replica.ask(make.request())
+    assert missed(events).verdict == CacheVerdict(tier="miss", reason="nothing near")
 
 
 async def test_a_miss_carries_the_key_under_which_its_answer_will_be_found() -> None:
     replica = Replica({PROMPT: 0.3})
     request = make.request(PROMPT)
-    (event,) = await replica.ask(request)
-    assert isinstance(event, RequestMissed)
+    event = missed(await replica.ask(request))
     assert event.request == request
     assert event.key is not None
     assert event.key.prompt == PROMPT
@@ -203,29 +262,183 @@ async def test_a_miss_carries_the_key_under_which_its_answer_will_be_found() -> 
 async def test_a_cache_that_is_switched_off_asks_nobody() -> None:
     replica = Replica(enabled=False)
     replica.lookup.same = entry()
-    (event,) = await replica.ask(make.request())
-    assert isinstance(event, RequestMissed)
-    assert event.key is None
+    events = await replica.ask(make.request())
+    assert missed(events).key is None
+    assert verdict(events) == CacheVerdict(tier="bypass", reason="off")
     assert replica.lookup.asked == []
     assert replica.embedder.embedded == []
 
 
 async def test_a_long_prompt_is_matched_exactly_only() -> None:
     replica = Replica(max_prompt_chars=20)
-    replica.lookup.near = [entry("x" * 21, similarity=1.0, match="semantic")]
-    (event,) = await replica.ask(make.request("x" * 21))
-    assert isinstance(event, RequestMissed)
+    replica.lookup.near = [near("x" * 21, 1.0)]
+    events = await replica.ask(make.request("x" * 21))
+    event = missed(events)
     assert event.key is not None
     assert event.key.embedding is None
-    assert replica.lookup.asked == ["exact"]
+    assert verdict(events).reason == "too long to be matched by meaning"
+    (asked,) = replica.lookup.asked
+    assert asked.vector is None
+    assert replica.embedder.embedded == []
+
+
+async def test_a_prompt_that_the_model_reads_only_a_part_of_is_matched_exactly_only(replica: Replica) -> None:
+    replica.embedder.refused = {PROMPT}
+    replica.lookup.near = [near()]
+    events = await replica.ask(make.request(PROMPT))
+    missed(events)
+    assert verdict(events).reason == "too long to be matched by meaning"
 
 
 async def test_a_cache_that_cannot_be_read_is_an_empty_one(replica: Replica) -> None:
     replica.lookup.away = True
-    (event,) = await replica.ask(make.request())
-    assert isinstance(event, RequestMissed)
+    events = await replica.ask(make.request())
+    event = missed(events)
     assert event.key is not None
     assert event.key.embedding is not None
+    assert verdict(events).reason == "the cache cannot be read"
+
+
+async def test_while_the_embedder_is_away_the_same_prompt_is_still_found(replica: Replica) -> None:
+    replica.embedder.error = Park("any error of ours")
+    replica.lookup.near = [near()]
+    events = await replica.ask(make.request())
+    event = missed(events)
+    assert event.key is not None
+    assert event.key.embedding is None
+    assert verdict(events).reason == "the embedder is away"
+    replica.lookup.same = entry("Hello?")
+    assert completed(await replica.ask(make.request("Hello?"))).source == "cache"
+
+
+# What the caller says
+
+
+async def test_no_cache_buys_an_answer_that_others_may_have(replica: Replica) -> None:
+    replica.lookup.same = entry()
+    kept(replica, make.request())
+    events = await replica.ask(make.request(cache_control={"no_cache": True}))
+    event = missed(events)
+    assert (verdict(events).tier, verdict(events).reason) == ("bypass", "no-cache")
+    assert event.key is not None
+    assert event.key.embedding is not None
+    replica.front.forget(lambda _: True)
+    replica.lookup.same = None
+    (task,) = await replica.asked(make.request())
+    await replica.answer(event)
+    assert completed(await within(5, task)).leader_id == event.request.id
+
+
+async def test_no_cache_waits_for_nobody(replica: Replica) -> None:
+    await replica.ask(make.request())
+    missed(await within(5, replica.ask(make.request(cache_control={"no_cache": True}))))
+
+
+async def test_no_store_is_served_what_there_is(replica: Replica) -> None:
+    replica.lookup.near = [near()]
+    assert completed(await replica.ask(make.request(cache_control={"no_store": True}))).source == "cache"
+
+
+async def test_the_answer_to_no_store_is_neither_kept_nor_shared(replica: Replica) -> None:
+    request = make.request(cache_control={"no_store": True})
+    events = await replica.ask(request)
+    event = missed(events)
+    assert event.key is None
+    assert verdict(events).reason == "no-store"
+    other = missed(await within(5, replica.ask(make.request())))
+    assert other.key is not None
+    await replica.answer(event)
+    assert len(replica.front) == 0
+    (task,) = await replica.asked(make.request())
+    assert not task.done()
+    await replica.answer(other)
+    assert completed(await within(5, task)).leader_id == other.request.id
+
+
+async def test_no_store_waits_for_nobody(replica: Replica) -> None:
+    await replica.ask(make.request())
+    missed(await within(5, replica.ask(make.request(cache_control={"no_store": True}))))
+
+
+async def test_no_cache_and_no_store_leave_no_trace(replica: Replica) -> None:
+    events = await replica.ask(make.request(cache_control={"no_cache": True, "no_store": True}))
+    assert missed(events).key is None
+    assert verdict(events) == CacheVerdict(tier="bypass", reason="no-cache, no-store")
+    assert replica.embedder.embedded == []
+
+
+@pytest.mark.parametrize(("max_age_s", "served"), [(60, True), (59, False), (0, False), (None, True)])
+@pytest.mark.parametrize("where", ["memory", "table", "near"])
+async def test_an_entry_may_be_as_old_as_the_caller_says(where: str, max_age_s: int | None, *, served: bool) -> None:
+    replica = Replica()
+    request = make.request(cache_control={"max_age_s": max_age_s})
+    if where == "memory":
+        kept(replica, request)
+    elif where == "table":
+        replica.lookup.same = entry()
+    else:
+        replica.lookup.near = [near()]
+    (event,) = await replica.ask(request)
+    assert isinstance(event, ResponseCompleted) == served
+
+
+async def test_an_answer_in_flight_may_be_as_old_as_the_caller_says(replica: Replica) -> None:
+    first = missed(await replica.ask(make.request()))
+    await replica.answer(first)
+    replica.front.forget(lambda _: True)
+    replica.clock.skip(5)
+    assert completed(await replica.ask(make.request(cache_control={"max_age_s": 5}))).leader_id == first.request.id
+    younger = missed(await within(5, replica.ask(make.request(cache_control={"max_age_s": 4}))))
+    (follower,) = await replica.asked(make.request())
+    await replica.answer(younger)
+    assert completed(await within(5, follower)).leader_id == younger.request.id
+
+
+async def test_who_waits_for_a_request_that_finds_an_old_entry_is_not_given_it_where_it_is_too_old(
+    replica: Replica,
+) -> None:
+    replica.lookup.near = [near(similarity=0.95)]
+    patient, strict, stricter = (
+        make.request(PROMPT),
+        make.request(PROMPT, cache_control={"max_age_s": 10}),
+        make.request(PROMPT, cache_control={"max_age_s": 11}),
+    )
+    tasks = await replica.asked(patient, strict, stricter)
+    (miss,) = replica.misses()
+    assert miss.request.id == strict.id
+    await replica.answer(miss)
+    answers = [completed(events) for events in await within(5, asyncio.gather(tasks[0], tasks[2]))]
+    assert [(event.source, event.leader_id) for event in answers] == [("cache", None), ("coalesced", strict.id)]
+
+
+async def test_a_near_answer_in_flight_may_be_as_old_as_the_caller_says() -> None:
+    replica = Replica({"a": 0.0, "b": 0.1})
+    await replica.answer(missed(await replica.ask(make.request("a"))))
+    replica.clock.skip(5)
+    missed(await within(5, replica.ask(make.request("b", cache_control={"max_age_s": 4}))))
+    replica = Replica({"a": 0.0, "b": 0.1})
+    await replica.answer(missed(await replica.ask(make.request("a"))))
+    replica.clock.skip(5)
+    assert completed(await replica.ask(make.request("b", cache_control={"max_age_s": 5}))).source == "coalesced"
+
+
+async def test_a_prompt_about_the_asker_is_neither_served_nor_kept() -> None:
+    replica = Replica(never={"personal": ["my balance"]})
+    request = make.request("What is my balance?")
+    kept(replica, request)
+    events = await replica.ask(request)
+    assert missed(events).key is None
+    assert verdict(events) == CacheVerdict(tier="bypass", reason="personal")
+    assert completed(await _served(replica, "What is his balance?")).source == "cache"
+
+
+async def _served(replica: Replica, prompt: str) -> Sequence[Event]:
+    request = make.request(prompt)
+    kept(replica, request)
+    return await replica.ask(request)
+
+
+# The same prompt in flight
 
 
 @pytest.mark.parametrize("number", [2, 10])
@@ -241,6 +454,11 @@ async def test_equal_prompts_at_the_same_time_buy_one_answer(replica: Replica, n
     assert {event.leader_id for event in shared} == {answer.request_id}
     assert {(event.cost_usd, event.saved_usd, event.similarity) for event in shared} == {(0.0, answer.cost_usd, 1.0)}
     assert len({event.request_id for event in shared} | {answer.request_id}) == number
+    assert all(
+        event.verdict
+        == CacheVerdict(tier="in_flight", reason="same prompt", similarity=1.0, entry_id=answer.request_id, age_s=0)
+        for event in shared
+    )
 
 
 async def test_each_of_those_who_share_gets_its_own_reply_and_metadata(replica: Replica) -> None:
@@ -256,7 +474,7 @@ async def test_prompts_under_way_at_another_replica_are_waited_for_too() -> None
     here, there = Replica(), Replica()
     await there.asked(make.request(PROMPT))
     (miss,) = there.misses()
-    await here.in_flight.heard(miss)
+    await here.hear(miss)
     (task,) = await here.asked(make.request(PROMPT))
     assert here.events == []
     await here.answer(miss)
@@ -264,12 +482,20 @@ async def test_prompts_under_way_at_another_replica_are_waited_for_too() -> None
     assert len(here.answers("coalesced")) == 1
 
 
+async def test_near_prompts_under_way_at_another_replica_are_waited_for_too() -> None:
+    here, there = Replica({"a": 0.0, "b": 0.2}), Replica({"a": 0.0})
+    miss = missed(await there.ask(make.request("a")))
+    await here.hear(miss)
+    (task,) = await here.asked(make.request("b"))
+    assert not task.done()
+    await here.answer(miss)
+    assert completed(await within(5, task)).leader_id == miss.request.id
+
+
 async def test_after_a_failure_exactly_one_of_those_who_waited_leads(replica: Replica) -> None:
     tasks = await replica.asked(*(make.request(PROMPT) for _ in range(6)))
     (first,) = replica.misses()
-    assert first.key is not None
-    await replica.in_flight.heard(make.failed(first.request, exact=first.key.exact))
-    await settled()
+    await replica.fail(first)
     assert len(replica.misses()) == 2
     second = replica.misses()[1]
     assert second.request.id != first.request.id
@@ -289,14 +515,33 @@ async def test_who_waits_for_a_slow_one_goes_its_own_way_when_its_patience_ends(
     assert replica.misses()[0].key == replica.misses()[1].key
 
 
+async def test_who_waits_until_its_deadline_is_sent_on_to_be_told_so(replica: Replica) -> None:
+    await replica.ask(make.request(PROMPT))
+    deadline = START + timedelta(seconds=0.05)
+    (task,) = await replica.asked(make.request(PROMPT, deadline=deadline))
+    replica.clock.skip(0.05)
+    events = await within(5, task)
+    missed(events)
+    assert verdict(events).reason == "the deadline has passed"
+
+
+async def test_a_deadline_that_has_passed_waits_for_nobody(replica: Replica) -> None:
+    first = missed(await replica.ask(make.request(PROMPT)))
+    late = missed(await within(5, replica.ask(make.request(PROMPT, deadline=START))))
+    await replica.fail(late)
+    (task,) = await replica.asked(make.request(PROMPT))
+    assert not task.done()  # the first one still leads
+    await replica.answer(first)
+    await within(5, task)
+
+
 async def test_an_announced_request_that_is_delivered_again_waits_for_its_answer() -> None:
     replica = Replica()
     request = make.request(PROMPT)
     await replica.ask(request)
     (again,) = await replica.asked(request)
     await replica.answer(replica.misses()[0])
-    (told,) = await within(5, again)
-    assert isinstance(told, ResponseCompleted)
+    told = completed(await within(5, again))
     assert told.request_id == request.id
     assert told.source != "coalesced"
     assert len(replica.misses()) == 1
@@ -309,9 +554,7 @@ async def test_a_redelivery_whose_answer_does_not_come_is_sent_on_again() -> Non
     await replica.ask(request)
     (again,) = await replica.asked(request)
     replica.clock.skip(0.05)
-    (missed,) = await within(5, again)
-    assert isinstance(missed, RequestMissed)
-    assert missed.request.id == request.id
+    assert missed(await within(5, again)).request.id == request.id
 
 
 async def test_a_request_that_is_delivered_again_may_be_told_again(replica: Replica) -> None:
@@ -319,8 +562,7 @@ async def test_a_request_that_is_delivered_again_may_be_told_again(replica: Repl
     await replica.ask(request)
     (again,) = await replica.asked(request)
     answer = await replica.answer(replica.misses()[0])
-    (told,) = await within(5, again)
-    assert isinstance(told, ResponseCompleted)
+    told = completed(await within(5, again))
     assert (told.request_id, told.source, told.output_text) == (request.id, answer.source, answer.output_text)
     assert told.leader_id is None
 
@@ -328,31 +570,40 @@ async def test_a_request_that_is_delivered_again_may_be_told_again(replica: Repl
 async def test_a_request_that_never_left_is_announced_when_it_is_delivered_again(replica: Replica) -> None:
     request = make.request(PROMPT)
     for _ in range(2):  # the publish of the first failed: nobody heard of it
-        (event,) = await replica.handler.accepted(RequestAccepted(request=request))
-        assert isinstance(event, RequestMissed)
+        missed(await replica.handler.accepted(RequestAccepted(request=request)))
 
 
 async def test_a_request_that_failed_is_not_bought_again_by_its_redelivery(replica: Replica) -> None:
     request = make.request(PROMPT)
     await replica.ask(request)
     (again,) = await replica.asked(request)
-    (miss,) = replica.misses()
-    assert miss.key is not None
-    await replica.in_flight.heard(make.failed(request, exact=miss.key.exact))
-    await settled()
-    again.cancel()
-    await asyncio.gather(again, return_exceptions=True)
+    await replica.fail(replica.misses()[0])
+    assert await within(5, again) == ()
     assert len(replica.misses()) == 1
 
 
-async def test_no_more_wait_than_allowed_the_others_go_their_own_way() -> None:
+async def test_no_more_wait_than_allowed_the_others_come_again_later() -> None:
     replica = Replica(max_waiting=2)
     tasks = await replica.asked(*(make.request(PROMPT) for _ in range(6)))
-    assert len(replica.misses()) == 4
-    assert sum(not task.done() for task in tasks) == 2
+    assert len(replica.misses()) == 1
+    assert [task.done() for task in tasks] == [True, False, False, True, True, True]
+    for task in tasks[3:]:
+        with pytest.raises(Park):
+            task.result()
+    await replica.answer(replica.misses()[0])
+    await within(5, asyncio.gather(*tasks[:3]))
+    assert len(replica.answers("coalesced")) == 2
+
+
+async def test_one_that_is_near_to_one_in_flight_is_parked_too_and_leads_nobody_meanwhile() -> None:
+    replica = Replica({PROMPT: 0.0, "near": 0.1}, max_waiting=1)
+    tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
+    with pytest.raises(Park):
+        await replica.ask(make.request("near"))
     await replica.answer(replica.misses()[0])
     await within(5, asyncio.gather(*tasks))
-    assert len(replica.answers("coalesced")) == 2
+    assert completed(await within(5, replica.ask(make.request("near")))).source == "coalesced"
+    assert len(replica.misses()) == 1
 
 
 async def test_a_place_among_those_who_wait_is_given_back() -> None:
@@ -360,11 +611,21 @@ async def test_a_place_among_those_who_wait_is_given_back() -> None:
     for _ in range(3):
         tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
         assert not tasks[1].done()
-        miss = replica.misses()[-1]
-        await replica.answer(miss)
+        await replica.answer(replica.misses()[-1], freshness=make.freshness(ttl_s=60))
         await within(5, asyncio.gather(*tasks))
         replica.clock.skip(3600)
     assert len(replica.misses()) == 3
+
+
+async def test_a_follower_that_is_cancelled_gives_its_place_back() -> None:
+    replica = Replica(max_waiting=1)
+    tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
+    tasks[1].cancel()
+    await settled()
+    (third,) = await replica.asked(make.request(PROMPT))
+    assert not third.done()
+    await replica.answer(replica.misses()[0])
+    await within(5, third)
 
 
 async def test_two_tenants_never_share(replica: Replica) -> None:
@@ -373,28 +634,96 @@ async def test_two_tenants_never_share(replica: Replica) -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_two_tenants_of_a_pool_share() -> None:
+    replica = Replica(pools={"both": ["acme", "other"]})
+    tasks = await replica.asked(*(make.request(PROMPT, tenant=tenant) for tenant in ("acme", "other", "third")))
+    assert [miss.request.tenant for miss in replica.misses()] == ["acme", "third"]
+    await replica.answer(replica.misses()[0])
+    assert completed(await within(5, tasks[1])).tenant == "other"
+
+
 @pytest.mark.parametrize("change", [{"instructions": "Be rude."}, {"temperature": 1.0}, {"model": "premium"}], ids=repr)
 async def test_other_circumstances_never_share(replica: Replica, change: dict[str, Any]) -> None:
     await replica.asked(make.request(PROMPT), make.request(PROMPT, **change))
     assert len(replica.misses()) == 2
 
 
-async def test_a_near_prompt_under_way_is_shared_with_its_similarity() -> None:
+async def test_an_answer_that_is_soon_stale_is_shared_no_longer_than_it_is_fresh(replica: Replica) -> None:
+    await replica.answer(missed(await replica.ask(make.request())), freshness=make.freshness(ttl_s=2))
+    replica.clock.skip(2)
+    assert ANSWERED_KEPT_S > 2
+    missed(await replica.ask(make.request()))
+
+
+async def test_an_invalidation_takes_back_the_answer_in_flight(replica: Replica) -> None:
+    await replica.answer(missed(await replica.ask(make.request())))
+    await replica.hear(invalidation(START))
+    missed(await replica.ask(make.request()))
+
+
+async def test_an_answer_bought_before_an_invalidation_that_overtook_it_is_not_shared(replica: Replica) -> None:
+    tasks = await replica.asked(*(make.request() for _ in range(3)))
+    first = replica.misses()[0]
+    replica.clock.skip(1)
+    await replica.hear(invalidation(replica.clock.now()))
+    await replica.answer(first, "Lutetia.", completed_at=START)
+    assert [task.done() for task in tasks] == [True, True, False]
+    replica.clock.skip(1)
+    await replica.answer(replica.misses()[1], "Paris.")
+    assert completed(await within(5, tasks[2])).output_text == "Paris."
+    assert len(replica.misses()) == 2
+
+
+async def test_who_waits_when_an_invalidation_comes_gets_the_answer_that_is_bought_after_it(replica: Replica) -> None:
+    tasks = await replica.asked(make.request(), make.request())
+    await replica.hear(invalidation(START))
+    replica.clock.skip(1)
+    await replica.answer(replica.misses()[0])
+    assert completed(await within(5, tasks[1])).source == "coalesced"
+
+
+# A near prompt in flight
+
+
+async def test_a_near_prompt_under_way_that_is_verified_is_shared_with_its_similarity() -> None:
     replica = Replica({PROMPT: 0.0, "capital of France, please": 0.2})
     await replica.asked(make.request(PROMPT))
     (task,) = await replica.asked(make.request("capital of France, please"))
     assert not task.done()
     answer = await replica.answer(replica.misses()[0])
-    (event,) = await within(5, task)
-    assert isinstance(event, ResponseCompleted)
+    events = await within(5, task)
+    event = completed(events)
     assert (event.source, event.leader_id) == ("coalesced", answer.request_id)
     assert event.similarity == pytest.approx(np.cos(0.2), abs=1e-3)
+    assert (verdict(events).tier, verdict(events).reason) == ("in_flight", "verified")
+    assert replica.verifier.judged == [("capital of France, please", PROMPT)]
 
 
-async def test_a_near_prompt_that_differs_in_a_number_buys_its_own() -> None:
+async def test_another_prompt_with_the_same_vector_is_near_and_not_the_same() -> None:
+    replica = Replica({"polish": 0.0, "Polish": 0.0})
+    await replica.asked(make.request("polish"))
+    (task,) = await replica.asked(make.request("Polish"))
+    await replica.answer(replica.misses()[0])
+    events = await within(5, task)
+    assert (verdict(events).tier, verdict(events).reason) == ("in_flight", "verified")
+
+
+async def test_a_near_prompt_under_way_that_is_refused_buys_its_own() -> None:
     replica = Replica({"3 apples": 0.0, "4 apples": 0.0})
+    replica.verifier.says("3 apples", "4 apples")
     await replica.asked(make.request("3 apples"), make.request("4 apples"))
     assert len(replica.misses()) == 2
+
+
+async def test_a_near_prompt_that_is_refused_is_passed_over_for_another() -> None:
+    replica = Replica({"a": 0.0, "b": 0.1, "c": 0.2})
+    replica.verifier.says("a")
+    await replica.asked(make.request("a"))
+    await replica.asked(make.request("b"))
+    (task,) = await replica.asked(make.request("c"))
+    assert [miss.request.prompt for miss in replica.misses()] == ["a", "b"]
+    await replica.answer(replica.misses()[1])
+    assert completed(await within(5, task)).leader_id == replica.misses()[1].request.id
 
 
 async def test_nothing_is_shared_through_one_that_borrows_itself() -> None:
@@ -404,26 +733,124 @@ async def test_nothing_is_shared_through_one_that_borrows_itself() -> None:
     assert [miss.request.prompt for miss in replica.misses()] == ["a", "c"]
 
 
+async def test_who_asks_the_same_as_a_borrower_shares_what_it_borrowed() -> None:
+    replica = Replica({"a": 0.0, "b": 0.4})
+    await replica.asked(make.request("a"))
+    tasks = await replica.asked(make.request("b"), make.request("b"))
+    answer = await replica.answer(replica.misses()[0])
+    first, second = (completed(events) for events in await within(5, asyncio.gather(*tasks)))
+    assert (first.leader_id, second.leader_id) == (answer.request_id, first.request_id)
+    assert first.similarity == second.similarity == pytest.approx(np.cos(0.4), abs=1e-3)
+    assert second.verdict is not None
+    assert second.verdict.reason == "verified"
+
+
+async def test_what_a_leader_found_under_a_near_prompt_is_not_handed_on_to_a_third() -> None:
+    replica = Replica({"a": 0.0, "b": 0.0})
+    replica.lookup.near = [near("c", 1.0)]  # of the same vector: only the words tell them apart
+    replica.verifier.says("b", "c")
+    leader = await replica.asked(make.request("a"))
+    assert completed(leader[0].result()).source == "cache"
+    first = replica.in_flight.leader(make.new_id(), replica.handler.key(make.request("a")))
+    first.vector = vector(0.0)
+    (borrower,) = await replica.asked(make.request("b"))
+    replica.in_flight.answered(first, completed(leader[0].result()))
+    missed(await within(5, borrower))
+
+
 async def test_when_the_near_one_fails_the_borrower_buys_its_own() -> None:
     replica = Replica({"a": 0.0, "b": 0.4})
     await replica.asked(make.request("a"))
     (task,) = await replica.asked(make.request("b"))
+    await replica.fail(replica.misses()[0])
+    assert missed(await within(5, task)).request.prompt == "b"
+
+
+async def test_when_the_near_one_fails_one_of_the_borrowers_leads_the_others() -> None:
+    angles = {str(n): n / 1000 for n in range(20)}
+    replica = Replica(angles, max_waiting=100)
+    tasks = await replica.asked(*(make.request(prompt) for prompt in angles))
+    (first,) = replica.misses()
+    await replica.fail(first)
+    assert len(replica.misses()) == 2
+    await replica.answer(replica.misses()[1])
+    await within(5, asyncio.gather(*tasks))
+    assert len(replica.misses()) == 2
+    assert len(replica.answers("coalesced")) == 18
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_near_equal_prompts_that_arrive_together_buy_one_answer(seed: int) -> None:
+    random = Random(seed)
+    angles = {str(n): random.uniform(0, 0.4) for n in range(50)}  # any two are nearer than the threshold
+    replica = Replica(angles, max_waiting=100)
+    replica.jittery(random)
+    requests = [make.request(prompt) for prompt in angles]
+    random.shuffle(requests)
+    tasks: list[asyncio.Task[Sequence[Event]]] = []
+    for request in requests:
+        tasks.append(asyncio.create_task(replica.ask(request)))
+        if random.random() < 0.3:
+            await settled()
+    for _ in range(20):
+        await settled()
     (miss,) = replica.misses()
-    assert miss.key is not None
-    await replica.in_flight.heard(make.failed(miss.request, exact=miss.key.exact))
-    (event,) = await within(5, task)
-    assert isinstance(event, RequestMissed)
-    assert event.request.prompt == "b"
+    await replica.answer(miss)
+    await within(5, asyncio.gather(*tasks))
+    assert len(replica.misses()) == 1
+    assert len(replica.answers("coalesced")) == 49
+    assert {event.leader_id for event in replica.answers("coalesced")} == {miss.request.id}
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_whatever_the_verifier_says_nobody_waits_for_ever(seed: int) -> None:
+    random = Random(seed)
+    angles = {str(n): random.uniform(0, 0.8) for n in range(20)}
+    replica = Replica(angles, max_waiting=1000)
+    replica.jittery(random)
+    for one in angles:
+        for other in angles:
+            if one < other and random.random() < 0.3:
+                replica.verifier.says(one, other)
+    tasks = [asyncio.create_task(replica.ask(make.request(prompt))) for prompt in list(angles) * 2]
+    answered = 0
+    for _ in range(100):
+        await settled()
+        for miss in replica.misses()[answered:]:
+            answered += 1
+            await (replica.answer(miss, miss.request.prompt) if random.random() < 0.8 else replica.fail(miss))
+    assert all(task.done() for task in tasks)
+    for task in tasks:
+        (event,) = task.result()
+        if isinstance(
+            event, ResponseCompleted
+        ):  # an answer was bought for its words, or for words it was verified with
+            asked = next(task_prompt for task_prompt in angles if event.key and event.key.prompt == task_prompt)
+            assert frozenset((asked, event.output_text)) not in replica.verifier.verdicts
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_two_that_are_near_to_each_other_never_wait_for_each_other(seed: int) -> None:
+    replica = Replica({"a": 0.0, "b": 0.1})
+    replica.jittery(Random(seed))
+    tasks = [asyncio.create_task(replica.ask(make.request(prompt))) for prompt in "ab"]
+    await settled()
+    await settled()
+    (miss,) = replica.misses()
+    await replica.answer(miss)
+    await within(5, asyncio.gather(*tasks))
 
 
 async def test_who_waited_for_one_that_found_an_earlier_answer_shares_that(replica: Replica) -> None:
-    replica.lookup.near = [entry("capital of France", similarity=0.95, match="semantic")]
+    replica.lookup.near = [near("capital of France", 0.95)]
     tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
     await within(5, asyncio.gather(*tasks))
     assert replica.misses() == []
     assert len(replica.answers("cache")) == 1
     (shared,) = replica.answers("coalesced")
-    assert (shared.output_text, shared.saved_usd) == ("Paris.", 0.5)
+    assert (shared.output_text, shared.saved_usd, shared.similarity) == ("Paris.", 0.5, 0.95)
+    assert shared.verdict is not None
+    assert (shared.verdict.tier, shared.verdict.reason, shared.verdict.age_s) == ("in_flight", "verified", 60)
 
 
 async def test_a_leader_that_breaks_frees_those_who_wait(replica: Replica) -> None:
@@ -431,8 +858,7 @@ async def test_a_leader_that_breaks_frees_those_who_wait(replica: Replica) -> No
     with pytest.raises(ValueError, match="no memory"):
         await replica.ask(make.request(PROMPT))
     replica.embedder.error = None
-    (event,) = await within(5, replica.ask(make.request(PROMPT)))
-    assert isinstance(event, RequestMissed)
+    missed(await within(5, replica.ask(make.request(PROMPT))))
 
 
 async def test_a_leader_that_is_cancelled_frees_those_who_wait(replica: Replica) -> None:
@@ -444,5 +870,54 @@ async def test_a_leader_that_is_cancelled_frees_those_who_wait(replica: Replica)
     assert borrower.cancelled()
     assert not follower.done()  # leads now, and borrows in turn
     await replica.answer(replica.misses()[0])
-    (event,) = await within(5, follower)
-    assert isinstance(event, ResponseCompleted)
+    assert completed(await within(5, follower)).source == "coalesced"
+
+
+# Explaining
+
+
+async def test_explaining_says_what_would_be_served_and_changes_nothing(replica: Replica) -> None:
+    replica.lookup.near = [near("far", 0.95), near()]
+    replica.verifier.says("far", reason="number")
+    explained = await replica.handler.explain(make.request())
+    assert (explained.verdict.tier, explained.answer) == ("semantic", "Paris.")
+    assert [each.reason for each in explained.considered] == ["number", "verified"]
+    assert len(replica.front) == 0
+    await replica.asked(make.request())
+    assert replica.answers("coalesced") == []
+
+
+async def test_explaining_an_exact_match_does_not_bring_it_into_memory(replica: Replica) -> None:
+    replica.lookup.same = entry()
+    explained = await replica.handler.explain(make.request())
+    assert (explained.verdict.tier, explained.answer) == ("exact", "Paris.")
+    assert len(replica.front) == 0
+    kept(replica, make.request(), answer="From memory.")
+    assert (await replica.handler.explain(make.request())).answer == "From memory."
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda replica: None, "nothing near"),
+        (lambda replica: setattr(replica.lookup, "away", True), "the cache cannot be read"),
+        (lambda replica: setattr(replica.lookup, "near", [near(similarity=0.5)]), "not similar enough"),
+    ],
+)
+async def test_explaining_a_miss_says_why(replica: Replica, prepare: Any, reason: str) -> None:
+    prepare(replica)
+    explained = await replica.handler.explain(make.request())
+    assert (explained.verdict.tier, explained.verdict.reason, explained.answer) == ("miss", reason, None)
+
+
+async def test_explaining_what_is_never_answered_says_so() -> None:
+    replica = Replica(never={"personal": ["my balance"]})
+    explained: Explained = await replica.handler.explain(make.request("What is my balance?"))
+    assert explained.verdict == CacheVerdict(tier="bypass", reason="personal")
+
+
+async def test_a_stale_entry_is_explained_as_long_as_it_would_be_served(replica: Replica) -> None:
+    replica.lookup.same = replace(entry(), expires_at=START, keep_until=START + timedelta(seconds=1))
+    assert (await replica.handler.explain(make.request())).answer == "Paris."
+    replica.clock.skip(1)
+    assert (await replica.handler.explain(make.request())).answer is None

@@ -1,24 +1,22 @@
 """What is under way, as one replica knows it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.cache.embedder import Vectors
-from services.cache.inflight import ANSWERED_KEPT_S, InFlight, Leader
+from services.cache.inflight import ANSWERED_KEPT_S, MOST_COMPARED, MOST_LEADERS, MOST_VERIFIED, InFlight, Leader
 from shared.events import CacheKey, encode_vector
 from tests.support import make
 from tests.support.clock import ManualClock, settled
+from tests.support.replica import vector
 
 PATIENCE_S = 30
-
-
-def vector(angle: float) -> Vectors:
-    """A unit vector; the cosine of the difference of two angles is their similarity."""
-    return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
 
 
 def key(number: int, angle: float = 0.0, **changes: Any) -> CacheKey:
@@ -137,71 +135,174 @@ async def test_who_waits_too_long_goes_away_empty_handed(in_flight: InFlight) ->
     assert await in_flight.leader(make.new_id(), key(1)).wait(0) is None
 
 
-def far_apart(in_flight: InFlight, own_angle: float, **changes: Any) -> tuple[Leader, float] | None:
-    own = in_flight.leader(make.new_id(), key(99, own_angle, **changes))
-    return in_flight.near(own, vector(own_angle))
+def own(in_flight: InFlight, angle: float, number: int = 99, **changes: Any) -> tuple[Leader, list[tuple[UUID, float]]]:
+    """A request of this replica that leads for its words, and the others that are near to it."""
+    leader = in_flight.leader(make.new_id(), key(number, angle, **changes))
+    return leader, found(in_flight.near(leader, vector(angle)))
+
+
+def found(near: Sequence[tuple[Leader, float]]) -> list[tuple[UUID, float]]:
+    return [(leader.request_id, round(similarity, 2)) for leader, similarity in near]
 
 
 async def test_a_near_prompt_under_way_is_found_with_its_similarity(in_flight: InFlight) -> None:
     other = await miss(in_flight, key(1, 0.0))
-    found = far_apart(in_flight, 0.1)
-    assert found is not None
-    assert found[0].request_id == other
-    assert found[1] == pytest.approx(np.cos(0.1), abs=1e-3)
+    assert own(in_flight, 0.1)[1] == [(other, round(np.cos(0.1), 2))]
 
 
-async def test_the_nearest_of_several_is_taken(in_flight: InFlight) -> None:
-    await miss(in_flight, key(1, 0.0))
-    nearest = await miss(in_flight, key(2, 0.2))
-    await miss(in_flight, key(3, 0.6))
-    found = far_apart(in_flight, 0.19)
-    assert found is not None
-    assert found[0].request_id == nearest
+async def test_who_leads_longest_comes_first_so_that_many_gather_behind_one(in_flight: InFlight) -> None:
+    ids = [await miss(in_flight, key(number, angle)) for number, angle in enumerate((0.0, 0.3, 0.6, 0.1, 0.2, 0.25))]
+    others = [request_id for request_id, _ in own(in_flight, 0.19)[1]]
+    assert others == [ids[0], ids[1], ids[2]]
+    assert len(others) == MOST_VERIFIED
 
 
 async def test_a_prompt_that_is_not_near_enough_is_not_shared(in_flight: InFlight) -> None:
     await miss(in_flight, key(1, 0.0))
-    assert far_apart(in_flight, 0.5) is None
+    assert own(in_flight, 0.5)[1] == []
 
 
-async def test_a_near_prompt_that_differs_in_a_number_is_not_shared(in_flight: InFlight) -> None:
-    embedding = encode_vector(vector(0.0).tolist())
-    await miss(in_flight, make.key("for 3 months", exact=UUID(int=1), embedding=embedding))
-    own = in_flight.leader(make.new_id(), make.key("for 4 months", exact=UUID(int=2)))
-    assert in_flight.near(own, vector(0.0)) is None
-    assert not own.borrows
+async def test_a_prompt_without_a_vector_is_near_to_nothing(in_flight: InFlight) -> None:
+    await miss(in_flight, make.key(exact=UUID(int=1), embedding=None))
+    in_flight.leader(make.new_id(), key(2))  # not embedded yet
+    assert own(in_flight, 0.0)[1] == []
 
 
 async def test_nothing_is_shared_between_scopes(in_flight: InFlight) -> None:
     await miss(in_flight, key(1, 0.0, scope=UUID(int=7)))
-    assert far_apart(in_flight, 0.0, scope=UUID(int=8)) is None
+    assert own(in_flight, 0.0, scope=UUID(int=8))[1] == []
 
 
 async def test_nothing_is_shared_through_one_that_borrows_itself(in_flight: InFlight) -> None:
     await miss(in_flight, key(1, 0.0))
-    middle = in_flight.leader(make.new_id(), key(2, 0.4))
-    assert in_flight.near(middle, vector(0.4)) is not None
-    assert middle.borrows
-    assert far_apart(in_flight, 0.8) is None
+    middle, _ = own(in_flight, 0.4)
+    ((first, _),) = in_flight.near(middle, vector(0.4))
+    assert in_flight.borrow(middle, first)
+    assert own(in_flight, 0.8, 98)[1] == []
+
+
+async def test_one_that_began_to_borrow_while_it_was_verified_is_not_borrowed_from(in_flight: InFlight) -> None:
+    await miss(in_flight, key(1, 0.0))
+    middle, ((_, _),) = own(in_flight, 0.2)
+    last, _ = own(in_flight, 0.4, 98)
+    first, borrowing = (leader for leader, _ in in_flight.near(last, vector(0.4)))
+    assert borrowing is middle
+    assert in_flight.borrow(middle, first)
+    assert not in_flight.borrow(last, middle)
+    assert not last.borrows
+    assert in_flight.borrow(last, first)
+
+
+async def test_one_that_failed_while_it_was_verified_is_not_borrowed_from(in_flight: InFlight) -> None:
+    request = make.request()
+    await in_flight.heard(make.missed(request, key=key(1)))
+    borrower, _ = own(in_flight, 0.1)
+    ((leader, _),) = in_flight.near(borrower, vector(0.1))
+    await in_flight.heard(make.failed(request, exact=UUID(int=1)))
+    assert not in_flight.borrow(borrower, leader)
 
 
 async def test_two_never_wait_for_each_other(in_flight: InFlight) -> None:
     older, younger = (in_flight.leader(make.new_id(), key(number)) for number in (1, 2))
-    assert in_flight.near(older, vector(0.0)) is None
-    found = in_flight.near(younger, vector(0.0))
-    assert found is not None
-    assert found[0] is older
-    assert in_flight.near(older, vector(0.0)) is None
+    assert in_flight.near(older, vector(0.0)) == ()
+    ((leader, _),) = in_flight.near(younger, vector(0.0))
+    assert leader is older
+    assert in_flight.borrow(younger, older)
+    assert in_flight.near(older, vector(0.0)) == ()
+    assert not in_flight.borrow(older, younger)
 
 
 async def test_the_age_of_two_does_not_say_which_of_them_leads(in_flight: InFlight) -> None:
     older = in_flight.leader(make.new_id(), key(1))
     younger = in_flight.leader(make.new_id(), key(2))
-    assert in_flight.near(younger, vector(0.0)) is None  # nobody else has been embedded yet
-    found = in_flight.near(older, vector(0.0))
-    assert found is not None
-    assert found[0] is younger
-    assert in_flight.near(younger, vector(0.0)) is None  # it is led by it, so it cannot follow
+    assert in_flight.near(younger, vector(0.0)) == ()  # nobody else has been embedded yet
+    ((leader, _),) = in_flight.near(older, vector(0.0))
+    assert leader is younger
+    assert in_flight.borrow(older, younger)
+    assert in_flight.near(younger, vector(0.0)) == ()  # it is led by it, so it cannot follow
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))))
+def test_whoever_borrows_from_whom_there_is_no_circle(wishes: list[tuple[int, int]]) -> None:
+    in_flight = InFlight(ManualClock(), threshold=0.9, patience_s=PATIENCE_S)
+    leaders = [in_flight.leader(make.new_id(), key(number)) for number in range(10)]
+    waits: dict[int, int] = {}
+    for one, other in wishes:
+        if one != other and not leaders[one].borrows and in_flight.borrow(leaders[one], leaders[other]):
+            waits[one] = other
+    for start in waits:
+        seen, at = {start}, waits[start]
+        while at in waits:
+            assert at not in seen
+            seen.add(at)
+            at = waits[at]
+
+
+async def test_those_who_borrow_do_not_hide_the_one_they_borrow_from(in_flight: InFlight) -> None:
+    first = await miss(in_flight, key(1, 0.0))
+    for number in range(2, MOST_COMPARED + 3):
+        borrower = in_flight.leader(make.new_id(), key(number))
+        borrower.vector, borrower.borrows = vector(0.0), True
+    assert own(in_flight, 0.1, MOST_COMPARED + 3)[1] == [(first, round(np.cos(0.1), 2))]
+
+
+async def test_beyond_so_many_leaders_a_request_leads_itself_only(
+    in_flight: InFlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MOST_LEADERS > 1
+    monkeypatch.setattr("services.cache.inflight.MOST_LEADERS", 1)
+    in_flight.leader(make.new_id(), key(1))
+    second = in_flight.leader(make.new_id(), key(2))
+    assert in_flight.leader(make.new_id(), key(2)) is not second
+    in_flight.release(second)
+    assert second.done.is_set()
+
+
+async def test_finished_answers_that_are_concerned_are_forgotten_and_the_others_stay(in_flight: InFlight) -> None:
+    requests = [make.request(), make.request()]
+    leaders = [in_flight.leader(request.id, key(number)) for number, request in enumerate(requests)]
+    unfinished = in_flight.leader(make.new_id(), key(3))
+    for number, request in enumerate(requests):
+        await in_flight.heard(make.completed(request, key=key(number), output_text=str(number)))
+    in_flight.forget(lambda answer: answer.output_text == "1")
+    assert [leader.answer is not None for leader in leaders] == [True, False]
+    assert in_flight.leader(make.new_id(), key(0)) is leaders[0]
+    assert in_flight.leader(make.new_id(), key(1)) is not leaders[1]
+    assert in_flight.leader(make.new_id(), key(3)) is unfinished
+    assert not unfinished.done.is_set()
+
+
+async def test_an_answer_that_is_forgotten_before_who_waits_wakes_is_not_given(in_flight: InFlight) -> None:
+    request = make.request()
+    leader = in_flight.leader(request.id, key(1))
+    waiting = asyncio.create_task(leader.wait(60))
+    await settled()
+    await in_flight.heard(make.completed(request, key=key(1)))
+    in_flight.forget(lambda _: True)
+    assert await waiting is None
+
+
+@pytest.mark.parametrize(("ttl_s", "kept_s"), [(3, 3.0), (3600, ANSWERED_KEPT_S)])
+async def test_an_answer_is_shared_no_longer_than_it_is_fresh(
+    in_flight: InFlight, clock: ManualClock, ttl_s: int, kept_s: float
+) -> None:
+    request = make.request()
+    leader = in_flight.leader(request.id, key(1))
+    await in_flight.heard(make.completed(request, key=key(1), freshness=make.freshness(ttl_s=ttl_s)))
+    clock.skip(kept_s - 0.1)
+    assert in_flight.leader(make.new_id(), key(1)) is leader
+    clock.skip(0.1)
+    assert in_flight.leader(make.new_id(), key(1)) is not leader
+
+
+async def test_an_answer_that_may_not_be_reused_is_for_those_only_who_wait_already(in_flight: InFlight) -> None:
+    request = make.request()
+    leader = in_flight.leader(request.id, key(1))
+    waiting = asyncio.create_task(leader.wait(60))
+    await settled()
+    await in_flight.heard(make.completed(request, key=key(1), freshness=None))
+    assert in_flight.leader(make.new_id(), key(1)) is not leader
+    assert await waiting is not None
 
 
 async def test_what_an_earlier_answer_settled_is_shared_and_forgotten(in_flight: InFlight) -> None:

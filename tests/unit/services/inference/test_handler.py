@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tenacity
 
+from services.inference.completion import Completion
 from services.inference.errors import (
     ContextWindowExceeded,
     ProviderAuth,
@@ -19,8 +20,16 @@ from services.inference.errors import (
     RateLimited,
 )
 from services.inference.handler import LONGEST_WAIT_S, RETRY_AFTER_SPREAD, Inference
-from services.inference.provider import Completion
-from shared.events import Event, ReplyAddress, Request, RequestRouted, ResponseCompleted, ResponseFailed, Usage
+from shared.events import (
+    CacheVerdict,
+    Event,
+    ReplyAddress,
+    Request,
+    RequestRouted,
+    ResponseCompleted,
+    ResponseFailed,
+    Usage,
+)
 from shared.policy import Tier
 from tests.support import make
 from tests.support.clock import START, HurriedClock
@@ -83,8 +92,10 @@ def until(seconds: float) -> RequestRouted:
 
 async def test_an_answer_carries_all_that_belongs_to_it(clock: HurriedClock) -> None:
     request = make.request(metadata={"k": "v"}, reply=ReplyAddress(queue="q"))
-    event = make.routed(request)
+    verdict = CacheVerdict(tier="miss", reason="negation", similarity=0.96)
+    event = make.routed(request, verdict=verdict)
     outcome = await completed(FakeProvider(clock), event)
+    assert outcome.verdict == verdict
     assert outcome.routing_key == "response.completed.light"
     assert (outcome.request_id, outcome.tenant, outcome.accepted_at) == (request.id, "acme", START)
     assert (outcome.output_text, outcome.usage, outcome.finish_reason) == ("Paris.", ANSWER.usage, "stop")

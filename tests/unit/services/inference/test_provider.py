@@ -10,6 +10,7 @@ import litellm
 import pytest
 import pytest_asyncio
 
+from services.inference.completion import Completion, Embedded
 from services.inference.errors import (
     ContentFiltered,
     ContextWindowExceeded,
@@ -21,7 +22,8 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
-from services.inference.provider import Completion, Provider, retry_after_s, translated
+from services.inference.provider import Provider, retry_after_s, translated
+from shared.events import Usage
 from shared.policy import Policy
 from tests.support import make
 from tests.support.simulated_provider import (
@@ -32,7 +34,9 @@ from tests.support.simulated_provider import (
     Outcome,
     SimulatedProvider,
     answer,
+    embeddings,
     error,
+    made_up,
 )
 
 pytestmark = [
@@ -96,6 +100,38 @@ async def test_what_was_not_said_is_left_to_the_provider_and_tokens_to_the_tier(
     assert sent["max_tokens"] == 100
     assert sent.get("temperature") is None
     assert [message["role"] for message in sent["messages"]] == ["user"]
+
+
+async def test_sampling_and_output_format_arrive(simulated: SimulatedProvider) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": ["string", "null"]}}, "required": ["city"]}
+    said = {"type": "json_schema", "name": "capital", "schema": schema, "strict": True}
+    await call(simulated, top_p=0.25, text={"format": said})
+    (sent,) = simulated.calls
+    assert sent["top_p"] == 0.25
+    assert sent["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "capital", "schema": schema, "strict": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        (None, None),
+        ({"format": {"type": "text"}}, None),
+        ({"format": {"type": "json_object"}}, {"type": "json_object"}),
+        (
+            {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+        ),
+    ],
+)
+async def test_a_format_is_told_in_the_words_of_chat_completions(
+    simulated: SimulatedProvider, text: object, sent: object
+) -> None:
+    await call(simulated, text=text)
+    assert simulated.calls[0].get("response_format") == sent
+    assert simulated.calls[0].get("top_p") is None
 
 
 async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated: SimulatedProvider) -> None:
@@ -283,3 +319,71 @@ async def test_headers_of_any_kind_are_no_error(headers: object) -> None:
 async def test_a_time_that_is_no_number_is_no_time() -> None:
     found = retry_after_s(Foreign(headers={"retry-after": "nan"}))
     assert found is None or not math.isfinite(found)
+
+
+async def embed(
+    simulated: SimulatedProvider,
+    *script: Outcome,
+    texts: tuple[str, ...] = ("one", "two"),
+    model: str = "local/vectors",
+    dimensions: int | None = None,
+    policy: Policy = POLICY,
+) -> Embedded:
+    simulated.expect(*script)
+    provider = Provider(policy, local_model_url=simulated.url)
+    return await provider.embed(list(texts), model, dimensions=dimensions, timeout_s=5)
+
+
+async def test_vectors_come_in_the_order_of_their_texts(simulated: SimulatedProvider) -> None:
+    embedded = await embed(simulated)
+    assert embedded.vectors == [made_up("one"), made_up("two")] != [made_up("two"), made_up("one")]
+    (sent,) = simulated.calls
+    assert (sent["model"], sent["input"], sent["encoding_format"]) == ("vectors", ["one", "two"], "float")
+
+
+async def test_a_model_that_can_shorten_its_vectors_is_asked_to(
+    simulated: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await embed(simulated, model="local/vectors", dimensions=8)
+    assert "dimensions" not in simulated.calls[0]
+    monkeypatch.setenv("OPENAI_API_KEY", "simulated")
+    monkeypatch.setenv("OPENAI_BASE_URL", simulated.url)
+    embedded = await embed(simulated, model="openai/text-embedding-3-small", dimensions=8)
+    assert simulated.calls[0]["dimensions"] == 8
+    assert [len(vector) for vector in embedded.vectors] == [8, 8]
+
+
+async def test_vectors_cost_what_the_list_or_the_policy_says(simulated: SimulatedProvider) -> None:
+    vectors = embeddings([[1.0], [1.0]], input_tokens=1_000_000)
+    policy = make.policy(prices={"local/vectors": {"input": 0.5, "output": 0}})
+    assert (await embed(simulated, vectors, policy=policy)).cost_usd == pytest.approx(0.5)
+    assert (await embed(simulated, vectors)).cost_usd == 0
+    assert (await embed(simulated, vectors)).input_tokens == 1_000_000
+    listed = Provider(POLICY, local_model_url=simulated.url)._price(
+        "openai/text-embedding-3-small", Usage(input_tokens=1_000_000, output_tokens=0)
+    )
+    assert listed == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        pytest.param(error(429, retry_after="7"), RateLimited, id="429"),
+        pytest.param(error(500), ProviderFault, id="500"),
+        pytest.param(error(400), ProviderRefused, id="400"),
+        pytest.param(error(401), ProviderAuth, id="401"),
+        pytest.param(GARBAGE, ProviderFault, id="garbage"),
+        pytest.param(Outcome(body={}), ProviderFault, id="empty object"),
+        pytest.param(embeddings([[1.0]]), ProviderFault, id="too few"),
+        pytest.param(embeddings([[1.0], []]), ProviderFault, id="an empty one"),
+        pytest.param(embeddings([[1.0], ["x"]]), ProviderFault, id="words"),  # type: ignore[list-item]  # as it may come
+    ],
+)
+async def test_embeddings_fail_as_one_of_our_errors(
+    simulated: SimulatedProvider, outcome: Outcome, kind: type[ProviderError]
+) -> None:
+    with pytest.raises(ProviderError) as raised:
+        await embed(simulated, outcome)
+    assert type(raised.value) is kind
+    assert raised.value.retry_after_s == (7.0 if kind is RateLimited else None)
+    assert len(simulated.calls) == 1

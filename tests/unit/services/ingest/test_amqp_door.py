@@ -14,7 +14,15 @@ from services.ingest.identity import Identities
 from services.ingest.intake import Intake
 from services.ingest.results import Results
 from shared.broker import Message
-from shared.events import Event, Priority, ReplyAddress, RequestAccepted, RequestRejected, RequestSubmitted
+from shared.events import (
+    CacheControl,
+    Event,
+    Priority,
+    ReplyAddress,
+    RequestAccepted,
+    RequestRejected,
+    RequestSubmitted,
+)
 from tests.support import make
 from tests.support.clock import START, ManualClock
 from tests.support.pool import FakePool
@@ -224,3 +232,19 @@ def test_the_fingerprint_is_of_what_the_sender_wrote(
 )
 def test_every_property_the_sender_set_makes_another_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(make.submission()) != fingerprint(make.submission(**change))
+
+
+async def test_what_is_said_of_the_cache_goes_along_and_is_no_part_of_the_digest(door: AmqpDoor) -> None:
+    plain = (await accepted(door, make.submission())).request
+    assert plain.cache_control == CacheControl()
+    for name in ("cache-control", "Cache-Control"):
+        request = (await accepted(door, make.submission(headers={name: "no-store, max-age=60"}))).request
+        assert request.cache_control == CacheControl(no_store=True, max_age_s=60)
+        assert request.digest == plain.digest
+
+
+@pytest.mark.parametrize("value", ["max-age=soon", 60, None, ["no-store"]])
+async def test_what_cannot_be_understood_of_the_cache_is_rejected(door: AmqpDoor, value: object) -> None:
+    event = await rejected(door, make.submission(headers={"cache-control": value}, reply_to="q"))
+    assert (event.code, event.pointer) == ("invalid_request", "cache-control")
+    assert event.reply == ReplyAddress(queue="q")

@@ -9,6 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from services.ingest.cache_door import CacheDoor
+from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
@@ -16,7 +18,7 @@ from services.ingest.results import Results
 from shared import envelope
 from shared.clock import Clock
 from shared.errors import BrokerUnavailable, PublishRefused
-from shared.events import Priority, Request, RequestAccepted
+from shared.events import CacheControl, Priority, Request, RequestAccepted
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import START, ManualClock, settled
@@ -37,9 +39,9 @@ class House:
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
         self.stopping = asyncio.Event()
         self.door = HttpDoor(intake, self.identities, self.results, self, max_wait_s=max_wait_s)
-        self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(application(self.door, "1.0")), base_url="http://test"
-        )
+        self.cache = CacheDoor(intake, self.identities, self.results, Entries(self.pool.as_pool), self)
+        self.app = application(self.door, self.cache, "1.0")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test")
 
     def accepted(self) -> list[Request]:
         """The requests that were published."""
@@ -133,12 +135,30 @@ async def test_a_body_that_is_wrong_is_a_problem_and_nothing_is_published(
         ("Forebay-Priority", "urgent"),
         ("Idempotency-Key", ""),
         ("Idempotency-Key", "k" * 256),
+        ("Cache-Control", "max-age"),
+        ("Cache-Control", "max-age=-1"),
     ],
 )
 async def test_a_header_that_is_wrong_is_named(house: House, header: str, value: str) -> None:
     response = await house.post(**{header.replace("-", "_"): value})
     assert problem(response, 400, "invalid_request")["pointer"] == header
     assert house.broker.published == []
+
+
+async def test_what_is_said_of_the_cache_goes_along_and_makes_no_other_request(house: House) -> None:
+    first = await house.post(Idempotency_Key="k-1", Cache_Control="no-store, max-age=60, only-if-cached")
+    again = await house.post(Idempotency_Key="k-1", Pragma="no-cache")
+    assert first.json()["id"] == again.json()["id"]
+    assert house.accepted()[0].cache_control == CacheControl(no_store=True, max_age_s=60)
+    await house.post()
+    assert house.accepted()[-1].cache_control == CacheControl()
+
+
+async def test_a_header_of_several_lines_is_one(house: House) -> None:
+    lines = [("Cache-Control", "no-store"), ("Cache-Control", "max-age=60")]
+    response = await house.client.post("/v1/requests", json=HELLO, headers=lines)
+    assert response.status_code == 202
+    assert house.accepted()[0].cache_control == CacheControl(no_store=True, max_age_s=60)
 
 
 async def test_a_body_that_is_too_large_is_not_read_to_its_end(house: House) -> None:
@@ -215,7 +235,7 @@ async def test_a_bug_is_a_problem_without_its_details(house: House, monkeypatch:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Intake, "accept", broken)
-    quiet = httpx.ASGITransport(application(house.door, "1.0"), raise_app_exceptions=False)
+    quiet = httpx.ASGITransport(house.app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=quiet, base_url="http://test") as client:
         response = await client.post("/v1/requests", json=HELLO)
     assert "a bug" not in problem(response, 500, "internal_error")["detail"]

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.views import cache_headers, view
-from shared.events import CacheHit
+from shared.events import CacheHit, CacheVerdict
 from tests.support import make
 from tests.support.clock import START
+
+ENTRY = make.new_id()
 
 
 def hit(**changes: Any) -> CacheHit:
@@ -22,6 +24,18 @@ def hit(**changes: Any) -> CacheHit:
         "expires_at": START + timedelta(seconds=20),
     }
     return CacheHit.model_validate(fields | changes)
+
+
+def verdict(**changes: Any) -> CacheVerdict:
+    fields = {
+        "tier": "miss",
+        "reason": "numbers",
+        "similarity": 0.97,
+        "probability": 0.0,
+        "entry_id": ENTRY,
+        "age_s": 8,
+    }
+    return CacheVerdict.model_validate(fields | changes)
 
 
 def test_without_a_result_it_is_queued_and_says_nothing_of_the_cache() -> None:
@@ -54,24 +68,97 @@ def test_a_failure_says_why() -> None:
     assert cache_headers(shown) == {}
 
 
+def test_what_the_cache_decided_is_shown_with_its_reason() -> None:
+    result = make.completed(verdict=verdict())
+    cached = view(result.request_id, result, START).cache
+    assert cached is not None
+    assert cached.model_dump() == {
+        "tier": "miss",
+        "reason": "numbers",
+        "similarity": 0.97,
+        "probability": 0.0,
+        "entry_id": ENTRY,
+        "age_s": 8,
+        "ttl_s": 600,
+    }
+
+
+def test_a_hit_is_as_old_as_its_entry_is_now_and_not_as_it_was_when_it_was_decided() -> None:
+    decided = verdict(tier="semantic", reason="verified", probability=0.99, entry_id=None, age_s=1)
+    result = make.completed(source="cache", hit=hit(), similarity=0.96, verdict=decided)
+    cached = view(result.request_id, result, START).cache
+    assert cached is not None
+    assert (cached.tier, cached.reason, cached.similarity, cached.probability) == ("semantic", "verified", 0.96, 0.99)
+    assert (cached.age_s, cached.ttl_s) == (40, 20)
+    assert cached.entry_id == getattr(result.hit, "entry_id", None)
+
+
 @pytest.mark.parametrize(
-    ("result", "headers"),
+    ("changes", "tier"),
     [
-        (
-            make.completed(source="cache", hit=hit()),
-            {"Cache-Status": "forebay; hit; ttl=20; detail=semantic", "Age": "40"},
-        ),
-        (
-            make.completed(source="coalesced", leader_id=make.new_id()),
-            {"Cache-Status": "forebay; fwd=miss; collapsed"},
-        ),
-        (make.completed(), {"Cache-Status": "forebay; fwd=miss; ttl=600"}),
-        (make.completed(freshness=None), {"Cache-Status": "forebay; fwd=miss"}),
+        ({"hit": hit()}, "semantic"),
+        ({"hit": hit(match="exact")}, "exact"),
+        ({"leader_id": ENTRY, "similarity": 0.98}, "in_flight"),
+        ({}, "miss"),
     ],
-    ids=["hit", "collapsed", "miss", "not cached"],
 )
-def test_the_cache_headers_say_how_the_cache_took_part(result: Any, headers: dict[str, str]) -> None:
-    assert cache_headers(view(result.request_id, result, START)) == headers
+def test_an_event_of_before_there_were_verdicts_shows_what_it_implies(changes: dict[str, Any], tier: str) -> None:
+    result = make.completed(**changes)
+    cached = view(result.request_id, result, START).cache
+    assert cached is not None
+    assert (cached.tier, cached.reason, cached.probability) == (tier, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"source": "cache", "hit": hit()}, "forebay; hit; ttl=20; detail=semantic"),
+        (
+            {"hit": hit(), "verdict": verdict(tier="semantic", reason="verified")},
+            "forebay; hit; ttl=20; detail=semantic",
+        ),
+        (
+            {"hit": hit(match="exact"), "verdict": verdict(tier="exact", reason="same prompt")},
+            "forebay; hit; ttl=20; detail=exact",
+        ),
+        ({"hit": hit(expires_at=START - timedelta(seconds=5))}, "forebay; hit; ttl=-5; detail=semantic"),
+        ({"source": "coalesced", "leader_id": ENTRY}, "forebay; fwd=miss; collapsed"),
+        (
+            {"leader_id": ENTRY, "verdict": verdict(tier="in_flight", reason="verified")},
+            "forebay; fwd=miss; collapsed",
+        ),
+        ({}, "forebay; fwd=miss; ttl=600"),
+        ({"freshness": None}, "forebay; fwd=miss"),
+        ({"freshness": None, "verdict": verdict()}, "forebay; fwd=miss; detail=numbers"),
+        ({"verdict": verdict()}, "forebay; fwd=miss; ttl=600; detail=numbers"),
+        ({"verdict": verdict(reason="nothing near")}, 'forebay; fwd=miss; ttl=600; detail="nothing near"'),
+        ({"verdict": verdict(reason="expired")}, "forebay; fwd=stale; ttl=600"),
+        ({"verdict": verdict(tier="bypass", reason="no-cache")}, "forebay; fwd=request"),
+        ({"verdict": verdict(tier="bypass", reason="no-cache, no-store")}, "forebay; fwd=request"),
+        ({"verdict": verdict(tier="bypass", reason="personal")}, "forebay; fwd=bypass; detail=personal"),
+        ({"verdict": verdict(tier="bypass", reason="")}, "forebay; fwd=bypass"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_cache_status_says_how_the_cache_took_part(changes: dict[str, Any], status: str) -> None:
+    result = make.completed(**changes)
+    headers = cache_headers(view(result.request_id, result, START))
+    assert headers["Cache-Status"] == status
+    assert headers.get("Age") == ("40" if "; hit" in status else None)
+
+
+@given(st.text(min_size=1))
+def test_any_reason_makes_a_header(reason: str) -> None:
+    result = make.completed(verdict=verdict(tier="bypass", reason=reason))
+    status = cache_headers(view(result.request_id, result, START))["Cache-Status"]
+    assert status.isascii()
+    assert status.isprintable()
+
+
+def test_a_reason_with_quotes_stays_one_string() -> None:
+    result = make.completed(verdict=verdict(tier="bypass", reason='a "b" \\ é'))
+    status = cache_headers(view(result.request_id, result, START))["Cache-Status"]
+    assert status == 'forebay; fwd=bypass; detail="a \\"b\\" \\\\ ?"'
 
 
 @given(st.integers(-(10**6), 10**6))

@@ -2,25 +2,31 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import pytest
 
-from services.persistence.rows import RESPONSES
-from services.persistence.writer import PARTITIONS_EVERY_S, SQL, UNSTORABLE, Writer, _without_repeats
+from services.persistence import forgetting, housekeeping
+from services.persistence import writer as writing
+from services.persistence.housekeeping import EVERY_S
+from services.persistence.rows import CACHE_INVALIDATIONS, REQUESTS, RESPONSES, TABLES, Record
+from services.persistence.writer import UNSTORABLE, Writer, _without_repeats
 from shared.consumer import Again, Dead, Done
 from shared.database import DatabaseUnavailable
-from shared.events import Event
+from shared.events import CacheInvalidate, Event
 from shared.topology import RECORDS, Queue, entries
 from tests.support import make
 from tests.support.clock import ManualClock
+from tests.support.sample import sample
 
 if TYPE_CHECKING:
     from shared.database import Pool
 
 ENTRIES = entries(("light", "premium"))
-NAMES = {text: name for name, text in SQL.items()}
+STATEMENTS = (writing.SQL, forgetting.SQL, housekeeping.SQL)
+NAMES = {text: name for statements in STATEMENTS for name, text in statements.items()}
 
 
 class FakePool:
@@ -63,8 +69,11 @@ class FakePool:
             self.committed.extend(self._pending)
             self._pending.clear()
 
-    async def fetch(self, statement: str, *columns: list[Any]) -> list[Any]:
-        rows = list(zip(*columns, strict=True))
+    async def fetch(self, statement: str, *arguments: Any, timeout: float | None = None) -> list[Any]:
+        if statement not in writing.SQL.values():
+            await self.execute(statement, *arguments)
+            return []
+        rows = list(zip(*arguments, strict=True))
         if any(self.refuses(row) for row in rows):
             raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
         self._pending.append((NAMES[statement], rows))
@@ -72,6 +81,9 @@ class FakePool:
 
     async def execute(self, statement: str, *arguments: object) -> None:
         self._pending.append((NAMES[statement], [arguments]))
+
+    async def fetchval(self, statement: str, *arguments: object) -> None:
+        await self.execute(statement, *arguments)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """The committed rows of a statement."""
@@ -94,7 +106,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def writer(pool: FakePool, clock: ManualClock) -> Writer:
-    return Writer(cast("Pool", pool), clock, entries=ENTRIES)
+    return Writer(cast("Pool", pool), clock, make.policy(), entries=ENTRIES)
 
 
 def records(*events: Event) -> list[tuple[Queue, Event]]:
@@ -138,8 +150,9 @@ async def test_of_a_request_that_ended_twice_the_first_end_is_written(writer: Wr
 
 def test_repeats_are_left_out_and_the_rest_is_in_order() -> None:
     ids = [make.new_id() for _ in range(3)]
-    items = [(place, (request_id, place)) for place, request_id in enumerate([ids[2], ids[0], ids[2], ids[1], ids[0]])]
-    assert _without_repeats(RESPONSES, items) == [(1, (ids[0], 1)), (3, (ids[1], 3)), (0, (ids[2], 0))]
+    rows = [(request_id, place) for place, request_id in enumerate([ids[2], ids[0], ids[2], ids[1], ids[0]])]
+    items = [(place, Record(RESPONSES, row)) for place, row in enumerate(rows)]
+    assert _without_repeats(RESPONSES, items) == [items[1], items[3], items[0]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 33])
@@ -216,7 +229,7 @@ async def test_partitions_are_made_before_the_first_row_and_then_once_a_minute(
     for _ in range(3):
         await writer.write(records(make.completed()))
     assert len(pool.rows("partitions")) == 1
-    clock.skip(PARTITIONS_EVERY_S)
+    clock.skip(EVERY_S)
     await writer.write(records(make.completed()))
     assert len(pool.rows("partitions")) == 2
     assert pool.transactions == 4
@@ -249,3 +262,48 @@ async def test_housekeeping_that_was_not_committed_is_done_again(
             await writer.write(records(make.completed()))
     await writer.write(records(make.completed()))
     assert len(pool.rows("partitions")) == 1
+
+
+async def test_what_was_new_is_counted_once_per_entry(writer: Writer, pool: FakePool) -> None:
+    leader = make.new_id()
+    answers = [make.completed(source="coalesced", leader_id=leader, saved_usd=0.25) for _ in range(3)]
+    pool.refuses = lambda row: row[0] == answers[0].request_id
+    await writer.write(records(*answers, answers[1]))
+    assert pool.rows("cache_uses") == [(leader, 2, 0, 0, 0.5, answers[0].completed_at)]
+
+
+async def test_who_brings_or_forgets_entries_takes_a_lock_before_anything_else(writer: Writer, pool: FakePool) -> None:
+    for batch, lock in (
+        ([(ENTRIES, make.completed())], "entering"),
+        ([(RECORDS, sample(CacheInvalidate)), (ENTRIES, make.completed())], "forgetting"),
+        (records(make.completed()), None),
+    ):
+        pool.committed.clear()
+        await writer.write(batch)
+        names = [name for name, _ in pool.committed]
+        assert [name for name in names if name in ("entering", "forgetting")] == ([lock] if lock else [])
+        assert lock in (None, names[0])
+
+
+async def test_what_is_counted_comes_after_every_row_somebody_may_wait_for(writer: Writer, pool: FakePool) -> None:
+    answer = make.completed(source="coalesced", leader_id=make.new_id())
+    await writer.write([*records(answer, sample(CacheInvalidate)), (ENTRIES, make.completed())])
+    written = [name for name, _ in pool.committed]
+    after = written[written.index("cache_uses") + 1 :]
+    assert not {"forget", "turn_back", *(table.name for table in TABLES)} & set(after)
+
+
+async def test_each_selector_is_carried_out_once_up_to_its_latest_time(writer: Writer, pool: FakePool) -> None:
+    first = sample(CacheInvalidate)
+    at = first.invalidated_at + timedelta(seconds=1)
+    await writer.write(records(first, sample(CacheInvalidate, invalidation_id=make.new_id(), invalidated_at=at)))
+    assert len(pool.rows(CACHE_INVALIDATIONS.name)) == 2
+    ((_, until),) = pool.rows("forget")
+    assert until == at
+
+
+async def test_the_housekeeping_needs_no_rows(writer: Writer, pool: FakePool) -> None:
+    await writer.write([])
+    done = {name for name, _ in pool.committed}
+    assert {"partitions", "expire", "sweep", "old_audits", "old_invalidations", "evicting"} <= done
+    assert pool.rows(REQUESTS.name) == []

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.router.handler import Router
 from services.router.signals import Signals
-from shared.events import RequestRouted
+from shared.events import CacheVerdict, RequestRouted
 from shared.policy import load_policy
 from shared.settings import packaged_policy
 from tests.support import make
@@ -75,10 +75,11 @@ def test_who_names_a_tier_or_model_gets_it_whatever_the_prompt_says(model: str, 
 
 
 async def test_what_is_routed_carries_all_that_came() -> None:
-    event = make.missed(make.request("What is the score today?", model="premium"))
+    verdict = CacheVerdict(tier="miss", reason="numbers", similarity=0.97)
+    event = make.missed(make.request("What is the score today?", model="premium"), verdict=verdict)
     (routed,) = await ROUTER.missed(event)
     assert isinstance(routed, RequestRouted)
-    assert (routed.request, routed.key) == (event.request, event.key)
+    assert (routed.request, routed.key, routed.verdict) == (event.request, event.key, verdict)
     assert routed.routing_key == "request.routed.premium"
     assert routed.freshness.category == "dynamic"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.words import word_pattern
+from shared.words import word_pattern
 
 words = st.lists(st.from_regex(r"[a-z][a-z'-]{0,8}[a-z]", fullmatch=True), min_size=1, max_size=5)
 

@@ -1,0 +1,1 @@
+"""What is trained or derived beforehand and shipped as data."""

@@ -1,0 +1,38 @@
+"""Whether two answers say the same: what an audit compares.
+
+Answers are longer and freer than prompts, so they are compared by meaning, and by the numbers in them: of two short
+answers one may say more than the other, but neither may contradict. The threshold is the policy's, and errs on the side
+of calling different what is the same: a hit that looks wrong costs a stricter threshold, not a wrong answer.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from services.cache.embedder import Vectors
+
+_NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+# Answers up to this length are compared number by number; longer ones count in passing.
+SHORT_WORDS: Final = 40
+
+Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
+
+
+async def agreement(embed: Embed, one: str, other: str) -> float:
+    """How much two answers agree: 1 for the same words, 0 for contradicting numbers, else the cosine similarity."""
+    if one.split() == other.split():
+        return 1.0
+    if contradict(one, other):
+        return 0.0
+    a, b = await embed([one, other])
+    return float(np.clip(a @ b, 0.0, 1.0))
+
+
+def contradict(one: str, other: str) -> bool:
+    """Whether two short answers name numbers that can't both be meant: neither's are among the other's."""
+    if max(len(one.split()), len(other.split())) > SHORT_WORDS:
+        return False
+    a, b = (set(_NUMBER.findall(text)) for text in (one, other))
+    return bool(a and b) and not (a <= b or b <= a)

@@ -1,0 +1,97 @@
+"""The parts of a replica of the cache, put together: what ``__main__`` wires to queues and ports."""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from services.cache.admin import Admin
+from services.cache.audits import Audits
+from services.cache.census import Census
+from services.cache.eligibility import Eligible
+from services.cache.embedder import Embedder
+from services.cache.front import Front
+from services.cache.handler import CacheHandler, Parts
+from services.cache.inflight import InFlight
+from services.cache.judgement import Judge
+from services.cache.lookup import Lookup
+from services.cache.news import News
+from services.cache.reembedding import Reembedding
+from services.cache.remote_embedder import RemoteEmbedder
+from services.cache.search import Embeds, Search
+from services.cache.selection import Forgotten
+from services.cache.shadows import Shadows
+from services.cache.threshold import LearnedThreshold, Settings
+from services.cache.verification import Verifier
+from services.cache.warming import Warming
+from shared.clock import Clock
+from shared.policy import Policy
+from shared.service import Service
+
+if TYPE_CHECKING:
+    from shared.database import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One replica."""
+
+    handler: CacheHandler
+    news: News
+    shadows: Shadows
+    warming: Warming
+    admin: Admin
+    census: Census
+
+    @classmethod
+    def assemble(cls, policy: Policy, pool: "Pool", embedder: Embeds, clock: Clock) -> Self:
+        """A replica that searches with ``embedder``; pairs are verified, and answers compared, by the one built in."""
+        rules, reader = policy.cache, embedder if isinstance(embedder, Embedder) else Embedder()
+        lookup = Lookup(pool, candidates=rules.candidates, dimensions=rules.embedder.length)
+        search = Search(embedder, lookup, clock, max_prompt_chars=rules.max_prompt_chars)
+        front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes)
+        learned = LearnedThreshold(_stated(policy), random.Random())
+        judge = Judge(policy, Verifier(reader, threshold=rules.verifier_threshold), learned)
+        in_flight = InFlight(clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        audits = Audits(rules.audit, learned, judge.groups, reader.embed, clock)
+        shadows = Shadows(rules, search, reader.embed, clock)
+        forgotten = Forgotten(clock)
+        parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten)
+        handler = CacheHandler(policy, parts, clock)
+        return cls(
+            handler=handler,
+            news=News(policy, forgotten, front, in_flight, audits, shadows),
+            shadows=shadows,
+            warming=Warming(policy, search, clock),
+            admin=Admin(policy, handler, audits, front, pool, clock),
+            census=Census(pool, judge, audits, clock),
+        )
+
+
+def _stated(policy: Policy) -> Settings:
+    """What the operator states about wrong answers."""
+    categories = policy.freshness.categories
+    return Settings(
+        max_error=policy.cache.audit.max_error,
+        threshold=policy.cache.threshold,
+        thresholds={name: policy.threshold_of(name) for name in categories},
+        audit_share=policy.cache.audit.share,
+    )
+
+
+async def embedder(it: Service, pool: "Pool") -> Embeds:
+    """The embedder of the policy; where it took the place of another, entries are moved to it meanwhile."""
+    rules = it.policy.cache.embedder
+    chosen: Embeds
+    if rules.builtin:
+        chosen = Embedder()
+    else:
+        settings = it.settings
+        remote = RemoteEmbedder.connecting(
+            rules, settings.embeddings_url, it.clock, timeout_s=settings.embeddings_timeout_s
+        )
+        chosen = await it.enter(remote)
+    if rules.previous:
+        most = it.policy.cache.max_prompt_chars
+        moving = Reembedding(pool, chosen, it.broker, it.clock, previous=rules.previous, max_prompt_chars=most)
+        await it.enter(moving.running())
+    return chosen

@@ -1,0 +1,140 @@
+"""What the cache learns about itself: it compares, it remembers, and it tells how often it is wrong.
+
+Two kinds of findings teach the threshold. Audits: a served hit was also run. And free ones: a near entry was *not*
+served, the request was run anyway, so its answer can be held against the entry's without another call. All replicas
+hear all findings and learn the same; a replica that starts reads the latest ones from PostgreSQL.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from services.cache.agreement import Embed, agreement
+from services.cache.judgement import Considered
+from services.cache.neighbours import AnswerGroups
+from services.cache.threshold import Audited, LearnedThreshold
+from shared import database
+from shared.clock import Clock
+from shared.events import CacheAudited, CacheKey, Event, Request, ResponseCompleted
+from shared.policy import AuditPolicy
+from shared.telemetry import metrics
+
+if TYPE_CHECKING:
+    from shared.database import Pool
+
+log = structlog.stdlib.get_logger(__name__)
+SQL: Final = database.statements(Path(__file__).with_name("audits.sql"))
+# Findings a starting replica reads: as many as the learned threshold gives weight to.
+RECALLED: Final = 5000
+PATIENCE_S: Final = 10.0
+MOST_PENDING: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A near entry that was not served to a request which is being run."""
+
+    considered: Considered
+    key: CacheKey
+
+
+class Audits:
+    """Compares answers, and keeps the learned threshold up to date."""
+
+    def __init__(
+        self, policy: AuditPolicy, learned: LearnedThreshold, groups: AnswerGroups, embed: Embed, clock: Clock
+    ) -> None:
+        self._policy = policy
+        self._learned = learned
+        self._groups = groups
+        self._embed = embed
+        self._clock = clock
+        self._pending: dict[UUID, Pending] = {}
+
+    def expect(self, request: Request, key: CacheKey, considered: Sequence[Considered]) -> None:
+        """Remember the nearest entry of a miss until the bought answer comes; not one that a guard spoke against."""
+        nearest = next((each for each in considered if each.evidence.probability > 0), None)
+        if not self._policy.enabled or nearest is None:
+            return
+        self._pending[request.id] = Pending(nearest, key)
+        if len(self._pending) > MOST_PENDING:
+            del self._pending[next(iter(self._pending))]
+
+    async def answered(self, event: ResponseCompleted) -> Sequence[Event]:
+        """The free finding of a request that was bought although an entry was near."""
+        pending = self._pending.pop(event.request_id, None)
+        if pending is None:
+            return ()
+        entry = pending.considered.entry
+        agrees = await agreement(self._embed, entry.answer, event.output_text)
+        audited = CacheAudited(
+            audit_id=event.request_id,
+            kind="free",
+            tenant=event.tenant,
+            request_id=event.request_id,
+            scope=pending.key.scope,
+            entry_id=entry.entry_id,
+            evidence=pending.considered.evidence,
+            served=False,
+            same=agrees >= self._policy.agreement,
+            agreement=agrees,
+            sampled=1.0,
+            audited_at=self._clock.now(),
+        )
+        return (audited,)
+
+    def learn(self, event: CacheAudited) -> None:
+        """Learn from a finding, wherever it was made."""
+        metrics.AUDITS.labels(event.kind, "same" if event.same else "different").inc()
+        self._learn(event)
+        self._tell()
+
+    def _learn(self, finding: CacheAudited) -> None:
+        if finding.kind == "feedback":
+            return  # only the wrong ones are reported: they count against their entry, and say nothing about rates
+        self._learned.learn(
+            Audited(finding.evidence, same=finding.same, served=finding.served, sampled=finding.sampled)
+        )
+        # The answer that was bought became an entry under the id of its request.
+        self._groups.join(finding.request_id, finding.entry_id, same=finding.same)
+
+    def _tell(self) -> None:
+        state = self._learned.state()
+        metrics.FALSE_HITS.labels("estimate").set(state.false_hit_rate)
+        metrics.FALSE_HITS.labels("low").set(state.low)
+        metrics.FALSE_HITS.labels("high").set(state.high)
+        metrics.EXACT_ONLY.set(state.exact_only)
+        metrics.LEARNED_THRESHOLD.set(state.threshold)
+
+    def summary(self) -> dict[str, float | int | bool]:
+        """What is known about how often the cache is wrong."""
+        state = self._learned.state()
+        return {
+            "seen": state.seen,
+            "served_wrong": state.served_wrong,
+            "false_hit_rate": state.false_hit_rate,
+            "low": state.low,
+            "high": state.high,
+            "exact_only": state.exact_only,
+            "threshold": state.threshold,
+        }
+
+    async def recall(self, pool: "Pool", *, since: datetime) -> bool:
+        """Learn again from the latest findings on record, oldest first; False while they can't be read."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                rows = await pool.fetch(SQL["latest"], since, RECALLED)
+        except database.FAILED as error:
+            log.warning("the findings of earlier audits cannot be read", error=repr(error))
+            return False
+        for row in reversed(rows):
+            self._learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))
+        self._tell()
+        return True

@@ -1,0 +1,100 @@
+"""What a replica hears from all others: who is in flight, what was answered or learned, what is to be forgotten."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from services.cache.audits import Audits
+from services.cache.front import Front
+from services.cache.inflight import InFlight
+from services.cache.lookup import Entry
+from services.cache.selection import Forgotten, concerns
+from services.cache.shadows import Shadows
+from shared.events import (
+    CacheAudited,
+    CacheFilled,
+    CacheInvalidate,
+    Event,
+    ResponseCompleted,
+    ShadowRequested,
+)
+from shared.policy import Policy
+
+
+class News:
+    """Keeps what this replica has in memory right."""
+
+    def __init__(
+        self, policy: Policy, forgotten: Forgotten, front: Front, in_flight: InFlight, audits: Audits, shadows: Shadows
+    ) -> None:
+        self._policy = policy
+        self._forgotten = forgotten
+        self._front = front
+        self._in_flight = in_flight
+        self._audits = audits
+        self._shadows = shadows
+
+    async def heard(self, event: Event) -> Sequence[Event]:
+        """Take note of an event; ``cache.audited`` where it made an answer comparable."""
+        await self._in_flight.heard(event)
+        match event:
+            case ResponseCompleted(leader_id=None, hit=None):
+                self._keep(event.request_id, event)
+                if self._outdated(event):  # an invalidation overtook it: one of those who wait leads for a new one
+                    self._in_flight.forget(lambda answer: answer is event)
+                return await self._audits.answered(event)
+            case CacheFilled() if event.origin != "reembed":  # those are old, and not hot
+                self._keep(event.entry_id, event)
+            case CacheInvalidate():
+                self._forget(event)
+            case CacheAudited():
+                self._audits.learn(event)
+            case ShadowRequested():
+                self._shadows.heard(event)
+            case _:
+                pass
+        return ()
+
+    def _keep(self, entry_id: UUID, event: ResponseCompleted | CacheFilled) -> None:
+        entry = self._entry(entry_id, event)
+        if entry is not None and entry not in self._forgotten:
+            self._front.put(entry)
+
+    def _forget(self, event: CacheInvalidate) -> None:
+        counted = self._forgotten.remember(event)
+        self._front.forget(lambda entry: concerns(counted, entry))
+        self._in_flight.forget(self._outdated)
+
+    def _outdated(self, answer: ResponseCompleted) -> bool:
+        entry = self._entry(answer.hit.entry_id if answer.hit else answer.leader_id or answer.request_id, answer)
+        return entry is not None and entry in self._forgotten
+
+    def _entry(self, entry_id: UUID, event: ResponseCompleted | CacheFilled) -> Entry | None:
+        """The entry an event makes; None for an answer that may not be reused, or is longer than the policy allows."""
+        key, freshness = event.key, event.freshness
+        if key is None or freshness is None or not freshness.ttl_s:
+            return None
+        if len(event.output_text) > self._policy.cache.bounds.max_answer_chars:
+            return None
+        expires_at = event.completed_at + timedelta(seconds=freshness.ttl_s)
+        return Entry(
+            entry_id=entry_id,
+            scope=key.scope,
+            exact=key.exact,
+            tenant=event.tenant,
+            prompt=key.prompt,
+            answer=event.output_text,
+            model=event.model,
+            tier=event.tier,
+            category=freshness.category,
+            reason=freshness.reason,
+            cost_usd=event.cost_usd,
+            stored_at=event.completed_at,
+            expires_at=expires_at,
+            keep_until=expires_at + timedelta(seconds=self._policy.stale_s(freshness.category)),
+            hits=0,
+            good=0,
+            bad=0,
+            similarity=1.0,
+            match="exact",
+        )

@@ -1,0 +1,25 @@
+"""What a model gives back; apart from the calls, so that who handles an answer need not import litellm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.events import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model said, and what it cost in US dollars at list price."""
+
+    text: str
+    usage: Usage
+    finish_reason: str | None
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of some texts, in their order, and what they cost in US dollars at list price."""
+
+    vectors: Sequence[Sequence[float]]
+    input_tokens: int
+    cost_usd: float

@@ -1,0 +1,67 @@
+"""Forgetting: what an invalidation means is deleted, and does not come back.
+
+An entry that was answered before an invalidation may be written after it: by another writer, or after hours in a
+queue. So each invalidation is kept for a day, and who brings entries deletes those of them that one on record means.
+That alone leaves a gap under READ COMMITTED: of two transactions under way at once, the one that forgets would not see
+the entry, nor the one that brings it the invalidation, and both would commit. Hence the lock: transactions that bring
+entries share it, one that forgets has it alone, and both hold it until they are committed. Whichever comes second takes
+the lock after the other's commit, and its later statements, each with a snapshot of its own, see all the other did.
+
+It is taken before anything else in the transaction, so that nobody who waits for it holds what another waits for; and
+while an invalidation is carried out, no other writer has locks on entries that its deletions could meet.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from services.persistence.rows import CACHE_ENTRIES, CACHE_INVALIDATIONS, Row, Table, columns
+from shared import database
+
+if TYPE_CHECKING:
+    from shared.database import Connection
+
+SQL: Final = database.statements(Path(__file__).with_name("forgetting.sql"))
+# Deleting everything took 0.3 s for 100,000 entries; it must not be given up halfway, to be begun again for ever.
+FORGET_WITHIN_S: Final = 300.0
+STORED_AT: Final = 14  # the place of that column in a row of an entry
+
+
+async def lock(connection: "Connection", tables: Collection[Table]) -> None:
+    """Take the lock that a transaction needs which is about to write to some tables."""
+    if CACHE_INVALIDATIONS in tables:
+        await connection.execute(SQL["forgetting"])
+    elif CACHE_ENTRIES in tables:
+        await connection.execute(SQL["entering"])
+
+
+async def forget(connection: "Connection", invalidations: Sequence[Row]) -> list[UUID]:
+    """Delete what new invalidations mean; returns the ids of the entries.
+
+    ``invalidations`` begin with id, time and selector. Of several with one selector the latest includes the others.
+    """
+    if not invalidations:
+        return []
+    latest: dict[str, datetime] = {}
+    for _, at, selector, *_ in invalidations:
+        latest[selector] = max(at, latest.get(selector, at))
+    await connection.execute(SQL["plan_each"])
+    gone: list[UUID] = []
+    for selector, at in latest.items():
+        found = await connection.fetch(SQL["forget"], selector, at, timeout=FORGET_WITHIN_S)
+        gone.extend(row["entry_id"] for row in found)
+    return gone
+
+
+async def turn_back(connection: "Connection", entries: Sequence[Row]) -> list[UUID]:
+    """Delete what invalidations on record mean of the entries just brought; returns the ids of these."""
+    if not entries:
+        return []
+    oldest = min(row[STORED_AT] for row in entries)
+    if not await connection.fetchval(SQL["recent"], oldest):
+        return []
+    scopes, exacts = columns([CACHE_ENTRIES.key(row) for row in entries])
+    found = await connection.fetch(SQL["turn_back"], scopes, exacts, oldest, timeout=FORGET_WITHIN_S)
+    return [row["entry_id"] for row in found]

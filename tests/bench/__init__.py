@@ -1,0 +1,1 @@
+"""Measurements of the product's own classes against labelled data: `make bench-…`."""

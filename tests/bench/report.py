@@ -1,0 +1,44 @@
+"""How a bench tells its measures: a table for people, one closing line of JSON for machines."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure.
+
+    Attributes:
+        goal: what it should be, as in ``<= 1 %``; empty where there is no goal.
+        anchor: the same figure of something well known, measured in the same run.
+        anchor_name: what that something is.
+    """
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+    anchor: float | None = None
+    anchor_name: str | None = None
+
+
+def report(bench: str, measures: Sequence[Measure], title: str) -> None:
+    """Print the measures; the last line of the output is JSON."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("measure", "value", "unit", "goal", "anchor", "anchored to"):
+        table.add_column(heading, justify="right" if heading in {"value", "anchor"} else "left")
+    for measure in measures:
+        anchor = "" if measure.anchor is None else f"{measure.anchor:.4g}"
+        table.add_row(
+            measure.name, f"{measure.value:.4g}", measure.unit, measure.goal, anchor, measure.anchor_name or ""
+        )
+    width = None if sys.stdout.isatty() else 140
+    Console(width=width).print(table)
+    line = json.dumps({"bench": bench, "measures": [asdict(measure) for measure in measures]})
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

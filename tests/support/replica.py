@@ -1,0 +1,315 @@
+"""One replica of the cache without a database, a model or threads: its parts are real, what they ask is a test's."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Final, TypeVar, cast
+
+import numpy as np
+
+from services.cache.audits import Audits
+from services.cache.eligibility import Eligible
+from services.cache.embedder import Vectors
+from services.cache.front import Front
+from services.cache.handler import CacheHandler, Parts
+from services.cache.inflight import InFlight
+from services.cache.judgement import Judge
+from services.cache.lookup import Asked, Entry, Found
+from services.cache.news import News
+from services.cache.search import Search
+from services.cache.selection import Forgotten
+from services.cache.shadows import Shadows
+from services.cache.warming import Warming
+from shared.database import DatabaseUnavailable
+from shared.events import (
+    CacheInvalidate,
+    Event,
+    Request,
+    RequestAccepted,
+    RequestMissed,
+    ResponseCompleted,
+    Selector,
+    ShadowRequested,
+)
+from tests.support import make
+from tests.support.clock import START, ManualClock, settled
+
+PROMPT: Final = "What is the capital of France?"
+T = TypeVar("T")
+
+
+def vector(angle: float) -> Vectors:
+    """A unit vector; the cosine of the difference of two angles is their similarity."""
+    return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
+
+
+def entry(prompt: str = PROMPT, *, similarity: float = 1.0, match: str = "exact", **changes: Any) -> Entry:
+    """An entry of a minute ago that is fresh for nine more, and not kept longer."""
+    fields: dict[str, Any] = {
+        "entry_id": make.new_id(),
+        "scope": make.key().scope,
+        "exact": make.key().exact,
+        "tenant": "acme",
+        "prompt": prompt,
+        "answer": "Paris.",
+        "model": "local/tiny",
+        "tier": "light",
+        "category": "static",
+        "reason": "nothing changes",
+        "cost_usd": 0.5,
+        "stored_at": START - timedelta(minutes=1),
+        "expires_at": START + timedelta(minutes=9),
+        "hits": 0,
+        "good": 0,
+        "bad": 0,
+        "similarity": similarity,
+        "match": match,
+    } | changes
+    return Entry(**{"keep_until": fields["expires_at"]} | fields)
+
+
+def near(prompt: str = "Tell me the capital of France.", similarity: float = 0.97, **changes: Any) -> Entry:
+    """The same, as it is found for another prompt."""
+    return entry(prompt, similarity=similarity, match="semantic", **changes)
+
+
+def invalidation(at: datetime = START, **selector: Any) -> CacheInvalidate:
+    """``cache.invalidate`` of everything, or of what the selector says."""
+    said = Selector.model_validate(selector or {"everything": True})
+    return CacheInvalidate(invalidation_id=make.new_id(), selector=said, reason="a test", invalidated_at=at)
+
+
+class FakeEmbedder:
+    """Prompts at the angles a test gives them, all others at 1.5; answers of different words are at right angles.
+
+    Attributes:
+        refused: texts that have no vector.
+        pause: takes as many turns of the event loop as it says.
+    """
+
+    def __init__(self, angles: Mapping[str, float] | None = None) -> None:
+        self.version = "fake/1"
+        self.angles = dict(angles or {})
+        self.refused: set[str] = set()
+        self.embedded: list[str] = []
+        self.error: Exception | None = None
+        self.pause: Callable[[], int] = lambda: 0
+
+    async def embed_each(self, texts: Sequence[str]) -> "Sequence[Vectors | None]":
+        self.embedded.extend(texts)
+        await turns(self.pause())
+        if self.error is not None:
+            raise self.error
+        return [None if text in self.refused else vector(self.angles.get(text, 1.5)) for text in texts]
+
+    async def compare(self, texts: Sequence[str]) -> Vectors:
+        """What answers are compared by."""
+        return np.stack([vector(self.angles.get(text, place * np.pi / 2)) for place, text in enumerate(texts)])
+
+
+class FakeLookup:
+    """Finds the entries a test put there."""
+
+    def __init__(self) -> None:
+        self.same: Entry | None = None
+        self.near: list[Entry] = []
+        self.away = False
+        self.asked: list[Asked] = []
+
+    async def find(self, asked: Sequence[Asked], now: datetime) -> Sequence[Found]:
+        self.asked.extend(asked)
+        if self.away:
+            raise DatabaseUnavailable("away")
+        return [
+            Found(self.same, ()) if self.same else Found(None, self.near if one.vector is not None else ())
+            for one in asked
+        ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the verifier says of a pair."""
+
+    same: bool = True
+    probability: float = 0.99
+    reason: str | None = None
+
+
+class FakeVerifier:
+    """Agrees, unless a test said otherwise about one of the two prompts or about both."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[frozenset[str], Verdict] = {}
+        self.judged: list[tuple[str, str]] = []
+
+    def says(self, *prompts: str, reason: str = "number", probability: float = 0.0) -> None:
+        """Speak against a prompt, or against a pair of them."""
+        self.verdicts[frozenset(prompts)] = Verdict(same=False, probability=probability, reason=reason)
+
+    def judge(self, pairs: Sequence[Any]) -> Sequence[Verdict]:
+        self.judged.extend((pair.asked, pair.stored) for pair in pairs)
+        return [self._judged(pair.asked, pair.stored) for pair in pairs]
+
+    def _judged(self, asked: str, stored: str) -> Verdict:
+        for prompts, verdict in self.verdicts.items():
+            if prompts <= {asked, stored}:
+                return verdict
+        return Verdict()
+
+
+@dataclass
+class Decision:
+    """What the learned threshold says of a candidate."""
+
+    serve: bool = True
+    risk: float = 0.001
+    audit: bool = False
+    audit_probability: float = 0.0
+    reason: str = "static"
+
+
+@dataclass
+class State:
+    """What it knows, in figures."""
+
+    seen: int = 0
+    served_wrong: int = 0
+    false_hit_rate: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    threshold: float = 0.9
+    exact_only: bool = False
+
+
+@dataclass
+class FakeLearned:
+    """Decides what a test said, and keeps what it was taught."""
+
+    decision: Decision = field(default_factory=Decision)
+    floors: dict[str, float] = field(default_factory=dict)
+    learned: list[Any] = field(default_factory=list)
+    decided: list[Any] = field(default_factory=list)
+
+    def floor(self, category: str) -> float:
+        return self.floors.get(category, 0.9)
+
+    def decide(self, evidence: Any) -> Decision:
+        self.decided.append(evidence)
+        return self.decision
+
+    def learn(self, label: Any) -> None:
+        self.learned.append(label)
+
+    def unmatched(self) -> None:
+        """Nothing is counted."""
+
+    def state(self) -> State:
+        return State(seen=len(self.learned))
+
+
+class InlineJudge(Judge):
+    """Verifies on the event loop, taking as many turns of it as ``pause`` says, so that a test can wait for it."""
+
+    pause: Callable[[], int] = staticmethod(lambda: 0)
+
+    async def _verify_each(self, pairs: Sequence[Any]) -> Sequence[Any]:
+        await turns(self.pause())
+        return self._verifier.judge(pairs)
+
+
+class Replica:
+    """One replica, and the events it returned."""
+
+    def __init__(
+        self, angles: Mapping[str, float] | None = None, *, clock: ManualClock | None = None, **policy: Any
+    ) -> None:
+        """``policy`` is what the test has to say in the table ``[cache]``."""
+        self.clock = clock or ManualClock()
+        changed = {f"cache__{name}": value for name, value in policy.items()}
+        category = {"ttl": "7d", "stale_while_revalidate": "1h"}
+        self.policy = make.policy(**changed, freshness__categories__slow=category)
+        rules = self.policy.cache
+        self.embedder = FakeEmbedder(angles)
+        self.lookup = FakeLookup()
+        self.verifier = FakeVerifier()
+        self.learned = FakeLearned()
+        self.front = Front(max_entries=100, max_bytes=10_000_000)
+        self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        self.search = Search(
+            self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=rules.max_prompt_chars
+        )
+        learned = cast("Any", self.learned)
+        self.judge = InlineJudge(self.policy, cast("Any", self.verifier), learned)
+        self.audits = Audits(rules.audit, learned, self.judge.groups, self.embedder.compare, self.clock)
+        self.shadows = Shadows(rules, self.search, self.embedder.compare, self.clock)
+        self.forgotten = Forgotten(self.clock)
+        parts = Parts(
+            Eligible(rules.never),
+            self.front,
+            self.in_flight,
+            self.search,
+            self.judge,
+            self.audits,
+            self.shadows,
+            self.forgotten,
+        )
+        self.handler = CacheHandler(self.policy, parts, self.clock)
+        self.news = News(self.policy, self.forgotten, self.front, self.in_flight, self.audits, self.shadows)
+        self.warming = Warming(self.policy, self.search, self.clock)
+        self.events: list[Event] = []
+
+    async def hear(self, *events: Event) -> list[Event]:
+        """Hear what any replica announced; what follows from it."""
+        following: list[Event] = []
+        for event in events:
+            following.extend(await self.news.heard(event))
+        await settled()
+        return following
+
+    async def ask(self, request: Request) -> Sequence[Event]:
+        """Handle a request to its end, and hear what it caused, as every replica does."""
+        events = await self.handler.accepted(RequestAccepted(request=request))
+        self.events.extend(events)
+        for event in events:
+            await self.news.heard(event)
+        return events
+
+    async def asked(self, *requests: Request) -> list["asyncio.Task[Sequence[Event]]"]:
+        """Handle requests at the same time, as far as they get without waiting."""
+        tasks = [asyncio.create_task(self.ask(request)) for request in requests]
+        await settled()
+        return tasks
+
+    async def answer(self, miss: RequestMissed, text: str = "Paris.", **changes: Any) -> ResponseCompleted:
+        """The model's answer to a miss arrives."""
+        answered = {"key": miss.key, "output_text": text, "completed_at": self.clock.now()} | changes
+        event = make.completed(miss.request, **answered)
+        self.events.extend(await self.news.heard(event))
+        await settled()
+        return event
+
+    async def fail(self, miss: RequestMissed) -> None:
+        """The model has no answer to a miss."""
+        assert miss.key is not None
+        await self.hear(make.failed(miss.request, exact=miss.key.exact))
+
+    def misses(self) -> list[RequestMissed]:
+        return [event for event in self.events if isinstance(event, RequestMissed)]
+
+    def answers(self, source: str) -> list[ResponseCompleted]:
+        return [event for event in self.events if isinstance(event, ResponseCompleted) and event.source == source]
+
+    def shadowed(self) -> list[ShadowRequested]:
+        return [event for event in self.events if isinstance(event, ShadowRequested)]
+
+    def jittery(self, random: Random) -> None:
+        """Let embedding and verifying take their time, a different one each time."""
+        self.embedder.pause = self.judge.pause = lambda: random.randrange(12)
+
+
+async def turns(number: int) -> None:
+    """Let others run for so many turns of the event loop."""
+    for _ in range(number):
+        await asyncio.sleep(0)
