@@ -68,7 +68,13 @@ _HIT: dict[str, Any] = {
     "stored_at": _THEN,
     "expires_at": datetime(2026, 1, 9, 3, 4, 5, tzinfo=UTC),
 }
-_EVIDENCE: dict[str, Any] = {"similarity": 0.97, "probability": 0.98, "agreeing": 0.97, "opposing": 0.6, "entries": 1200}
+_EVIDENCE: dict[str, Any] = {
+    "similarity": 0.97,
+    "probability": 0.98,
+    "agreeing": 0.97,
+    "opposing": 0.6,
+    "entries": 1200,
+}
 _SHADOW: dict[str, Any] = {
     "request": _REQUEST | {"priority": "bulk"},
     "purpose": "audit",

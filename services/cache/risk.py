@@ -7,11 +7,12 @@ hopeless anyway count less, as in local likelihood (Copas, JRSS B 45, 1983): wha
 """
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared.events import Evidence
 
 Features = NDArray[np.float64]
 
@@ -44,34 +45,6 @@ _FEW: Final = 100
 _SURE: Final = 0.01  # the verifier's probabilities beyond 1 % and 99 % count as these
 _ENTRIES: Final = 10_000  # where the number of entries counts as usual
 _FAR: Final = 30.0  # log odds beyond which nothing changes
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of a candidate before it is served.
-
-    Attributes:
-        similarity: cosine of the two prompts.
-        probability: that they ask the same, by the verifier; 1 where there is none.
-        objected: whether the verifier advises against it. What it forbids outright never gets here.
-        agreeing: how strongly the near candidates speak for its answer, see :func:`services.cache.neighbours.weigh`;
-            None where nobody looked.
-        opposing: how strongly they speak for other answers.
-        good: labels that found this entry's answer right for another prompt.
-        bad: labels that found it wrong.
-        entries: about how many entries the scope has; None where nobody counted.
-        category: of freshness.
-    """
-
-    similarity: float
-    probability: float = 1.0
-    objected: bool = False
-    agreeing: float | None = None
-    opposing: float | None = None
-    good: int = 0
-    bad: int = 0
-    entries: int | None = None
-    category: str = ""
 
 
 class RiskModel:

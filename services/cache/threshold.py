@@ -137,7 +137,7 @@ class LearnedThreshold:
         self._random = random
         self._cutoff = settings.most_risk / 4
         self._model = RiskModel(self._cutoff)
-        self._usual = features(Evidence(settings.threshold), settings.threshold)
+        self._usual = features(Evidence(similarity=settings.threshold), settings.threshold)
         self._audits = FadingSample()
         self._labels = self._seen = self._served_wrong = self._tried = self._tried_wrong = 0
         self._hits = 0.5  # share of the last 1,000 requests or so; a guess that counts as 20 of them

@@ -12,7 +12,7 @@ async def test_the_same_prompt_again_is_an_exact_hit(api: Api, rows: Rows) -> No
     first = await api.answer("What is the capital of France?")
     again = await stored(api, "What is the capital of France?")
     assert again["source"] == "cache"
-    assert again["cache"]["match"] == "exact"
+    assert again["cache"]["tier"] == "exact"
     assert again["cache"]["similarity"] == 1
     assert again["output_text"] == first["output_text"]
     assert again["cost_usd"] == 0

@@ -66,7 +66,7 @@ def ask(random: Random, requests: int, risk: Callable[[float, int], float], rule
 
 def broken() -> LearnedThreshold:
     """One whose audits found far too many wrong answers."""
-    history = [Audited(Evidence(0.95), same=n % 3 > 0, served=True, sampled=0.05) for n in range(60)]
+    history = [Audited(Evidence(similarity=0.95), same=n % 3 > 0, served=True, sampled=0.05) for n in range(60)]
     return taught(history, replace(WARM, warm_labels=1000))
 
 
@@ -128,7 +128,7 @@ def test_what_speaks_against_a_candidate_never_lowers_its_risk(
 def test_the_nearer_the_less_risky(history: list[Audited], one: float, other: float) -> None:
     threshold = taught(history)
     far, near = sorted((one, other))
-    assert threshold.decide(Evidence(near)).risk <= threshold.decide(Evidence(far)).risk
+    assert threshold.decide(Evidence(similarity=near)).risk <= threshold.decide(Evidence(similarity=far)).risk
 
 
 @given(evidences)
@@ -140,12 +140,12 @@ def test_until_it_is_warm_it_is_the_static_threshold(evidence: Evidence) -> None
 
 @given(histories, st.floats(-1, 0.49))
 def test_nothing_is_served_that_is_out_of_reach(history: list[Audited], similarity: float) -> None:
-    assert not taught(history).decide(Evidence(similarity, agreeing=0.99, good=1000)).serve
+    assert not taught(history).decide(Evidence(similarity=similarity, agreeing=0.99, good=1000)).serve
 
 
 def test_a_category_may_be_stricter() -> None:
     threshold = taught([], replace(WARM, thresholds={"news": 0.95}))
-    assert threshold.decide(Evidence(0.9)).risk < threshold.decide(Evidence(0.9, category="news")).risk
+    assert threshold.decide(Evidence(similarity=0.9)).risk < threshold.decide(Evidence(similarity=0.9, category="news")).risk
 
 
 @given(evidences)
@@ -160,15 +160,15 @@ def test_nothing_is_served_while_the_bound_is_not_held(evidence: Evidence) -> No
 def test_it_serves_again_once_free_labels_show_that_the_bound_would_be_held() -> None:
     threshold = broken()
     for _ in range(200):
-        threshold.learn(Audited(Evidence(0.95), same=True, served=False))
+        threshold.learn(Audited(Evidence(similarity=0.95), same=True, served=False))
     assert not threshold.state().exact_only
-    assert threshold.decide(Evidence(0.95)).serve
+    assert threshold.decide(Evidence(similarity=0.95)).serve
 
 
 def test_it_stays_silent_while_free_labels_are_bad() -> None:
     threshold = broken()
     for n in range(450):
-        threshold.learn(Audited(Evidence(0.95), same=n % 10 > 0, served=False))
+        threshold.learn(Audited(Evidence(similarity=0.95), same=n % 10 > 0, served=False))
     assert threshold.state().exact_only
 
 
@@ -219,7 +219,7 @@ def test_about_the_asked_share_of_hits_is_audited_and_more_where_it_is_uncertain
 
 def test_nothing_is_audited_where_no_share_is_asked() -> None:
     threshold = taught([], replace(WARM, audit_share=0.0))
-    assert not any(threshold.decide(Evidence(0.99)).audit for _ in range(1000))
+    assert not any(threshold.decide(Evidence(similarity=0.99)).audit for _ in range(1000))
 
 
 @settings(max_examples=50)
@@ -244,7 +244,7 @@ def test_a_decision_takes_microseconds() -> None:
     threshold = taught([])
     began = process_time()
     for _ in range(2000):
-        threshold.decide(Evidence(0.9, agreeing=0.92, opposing=0.7, entries=5000))
+        threshold.decide(Evidence(similarity=0.9, agreeing=0.92, opposing=0.7, entries=5000))
     assert (process_time() - began) / 2000 < 200e-6  # 15 µs on a quiet core
 
 
