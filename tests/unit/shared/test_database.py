@@ -33,8 +33,11 @@ def test_a_file_without_statements_has_none(tmp_path: Path) -> None:
     ("path", "names"),
     [
         ("services/ingest/results.sql", {"find"}),
-        ("services/cache/lookup.sql", {"exact", "nearest"}),
-        ("services/persistence/writer.sql", {"requests", "responses", "cache_entries", "expire", "partitions"}),
+        ("services/cache/lookup.sql", {"find"}),
+        (
+            "services/persistence/writer.sql",
+            {"cache_audits", "cache_entries", "cache_invalidations", "cache_uses", "requests", "responses"},
+        ),
     ],
 )
 def test_the_statements_of_the_services_have_names(path: str, names: set[str]) -> None:

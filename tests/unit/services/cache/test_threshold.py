@@ -53,7 +53,7 @@ def ask(random: Random, requests: int, risk: Callable[[float, int], float], rule
     threshold = LearnedThreshold(rules, random)
     hits = wrongs = entries = 0
     for _ in range(requests):
-        evidence = Evidence(min(1.0, max(-1.0, random.gauss(0.75, 0.12))), entries=entries)
+        evidence = Evidence(similarity=min(1.0, max(-1.0, random.gauss(0.75, 0.12))), entries=entries)
         wrong = random.random() < risk(evidence.similarity, entries)
         decision = threshold.decide(evidence)
         hits += decision.serve
@@ -113,7 +113,7 @@ def test_what_speaks_against_a_candidate_never_lowers_its_risk(
     threshold = taught(history)
 
     def risk(**changes: object) -> float:
-        return threshold.decide(replace(evidence, **changes)).risk  # type: ignore[arg-type]  # by name
+        return threshold.decide(evidence.model_copy(update=changes)).risk  # type: ignore[arg-type]  # by name
 
     known = evidence.similarity if evidence.opposing is None else evidence.opposing
     assert risk(bad=evidence.bad + more) >= risk()
@@ -145,7 +145,10 @@ def test_nothing_is_served_that_is_out_of_reach(history: list[Audited], similari
 
 def test_a_category_may_be_stricter() -> None:
     threshold = taught([], replace(WARM, thresholds={"news": 0.95}))
-    assert threshold.decide(Evidence(similarity=0.9)).risk < threshold.decide(Evidence(similarity=0.9, category="news")).risk
+    assert (
+        threshold.decide(Evidence(similarity=0.9)).risk
+        < threshold.decide(Evidence(similarity=0.9, category="news")).risk
+    )
 
 
 @given(evidences)
@@ -196,7 +199,7 @@ def test_the_threshold_rises_as_answers_get_worse() -> None:
     seen = []
     for shift in (0.0, 0.12):
         for _ in range(3000):
-            evidence = Evidence(random.uniform(0.5, 1))
+            evidence = Evidence(similarity=random.uniform(0.5, 1))
             decision = threshold.decide(evidence)
             if decision.audit or not decision.serve:
                 same = random.random() >= curve(evidence.similarity - shift)
@@ -207,7 +210,7 @@ def test_the_threshold_rises_as_answers_get_worse() -> None:
 
 def test_about_the_asked_share_of_hits_is_audited_and_more_where_it_is_uncertain() -> None:
     threshold, random = taught([]), Random(5)
-    decisions = [threshold.decide(Evidence(random.uniform(0.85, 1))) for _ in range(4000)]
+    decisions = [threshold.decide(Evidence(similarity=random.uniform(0.85, 1))) for _ in range(4000)]
     hits = [decision for decision in decisions if decision.serve]
     assert fmean(decision.audit for decision in hits) == pytest.approx(0.05, abs=0.015)
     safe, unsure = (

@@ -290,7 +290,9 @@ async def test_a_wrong_hit_goes_and_is_learned_from(house: House) -> None:
     assert audited.evidence.model_dump() == {
         "similarity": 0.97,
         "probability": 0.91,
-        "margin": None,
+        "objected": False,
+        "agreeing": None,
+        "opposing": None,
         "good": 2,
         "bad": 1,
         "entries": None,
