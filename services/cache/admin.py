@@ -89,7 +89,8 @@ class Admin:
             )
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
-            return _problem(HTTPStatus.BAD_REQUEST, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+            where = ".".join(map(str, fault["loc"]))
+            return _problem(HTTPStatus.BAD_REQUEST, f"{where}: {fault['msg']}" if where else fault["msg"])
         try:
             explained = await self._handler.explain(request)
         except ForebayError as error:

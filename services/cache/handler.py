@@ -115,7 +115,7 @@ class CacheHandler:
             trouble = ""
         else:
             found = await self._parts.search(key)
-            considered, trouble = await self._judged(request, key, found), found.trouble
+            considered, trouble = await self._judged(request, key, found, counts=False), found.trouble
         if hit := _served(considered):
             return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
         return Explained(key, self._verdict(considered, trouble), considered)
@@ -162,12 +162,15 @@ class CacheHandler:
                 self._parts.front.put(found.exact)
         return found, considered
 
-    async def _judged(self, request: Request, key: CacheKey, found: Found) -> Sequence[Considered]:
+    async def _judged(
+        self, request: Request, key: CacheKey, found: Found, *, counts: bool = True
+    ) -> Sequence[Considered]:
         if found.exact is not None and self._usable(request, found.exact):
             return (self._parts.judge.exact(found.exact),)
-        return await self._parts.judge.consider(
-            key.prompt, [entry for entry in found.near if self._usable(request, entry)]
-        )
+        if found.trouble:
+            return ()  # nothing was looked for by meaning
+        near = [entry for entry in found.near if self._usable(request, entry)]
+        return await self._parts.judge.consider(key.prompt, near, counts=counts)
 
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
         """The answer of a request in flight whose prompt is near and verified; None where there is none."""

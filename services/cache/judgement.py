@@ -6,6 +6,7 @@ where the policy wants proof? worth the risk, by what audits have taught? Only t
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,16 +64,22 @@ class Judge:
         with metrics.VERIFY_SECONDS.time():
             return await asyncio.to_thread(self._verifier.judge, pairs)
 
-    async def consider(self, prompt: str, nearest: Sequence[Entry]) -> Sequence[Considered]:
-        """What was found about the nearest entries, in their order, up to the first that may be served."""
+    async def consider(self, prompt: str, nearest: Sequence[Entry], *, counts: bool = True) -> Sequence[Considered]:
+        """What was found about the nearest entries, in their order, up to the one that a decision was made about.
+
+        What the learned threshold bounds is a share of requests, so it decides once for each, or notes that it had
+        nothing to decide. Where the request does not count, nothing is noted.
+        """
+        learned = self._learned if counts else copy(self._learned)  # deciding moves the cutoff
         considered = []
         groups = [self.groups.of(entry.entry_id) for entry in nearest]
         similarities = [entry.similarity for entry in nearest]
         for place, entry in enumerate(nearest):
-            found = await self._consider(prompt, entry, weigh(groups, similarities, place))
+            found = await self._consider(prompt, entry, weigh(groups, similarities, place), learned)
             considered.append(found)
-            if found.against is None:
-                break
+            if found.risk is not None:
+                return considered
+        learned.unmatched()
         return considered
 
     def exact(self, entry: Entry) -> Considered:
@@ -85,7 +92,9 @@ class Judge:
         verdict = await self._verify(Pair(prompt, other, similarity))
         return None if verdict.same else verdict.reason
 
-    async def _consider(self, prompt: str, entry: Entry, neighbours: tuple[float, float]) -> Considered:
+    async def _consider(
+        self, prompt: str, entry: Entry, neighbours: tuple[float, float], learned: LearnedThreshold
+    ) -> Considered:
         agreeing, opposing = neighbours
         evidence = Evidence(
             similarity=entry.similarity,
@@ -97,7 +106,7 @@ class Judge:
             entries=self.entries,
             category=entry.category,
         )
-        if entry.similarity < self._learned.floor(entry.category):
+        if entry.similarity < learned.floor(entry.category):
             return Considered(entry, TOO_FAR, evidence)
         verdict = await self._verify(Pair(prompt, entry.prompt, entry.similarity))
         if verdict.reason not in (None, CLASSIFIER):
@@ -107,7 +116,7 @@ class Judge:
         )
         if self._quarantine and not entry.good:
             return Considered(entry, QUARANTINED, evidence)
-        decision = self._learned.decide(evidence)
+        decision = learned.decide(evidence)
         if not decision.serve:
             return Considered(entry, verdict.reason or decision.reason, evidence, decision.risk)
         sampled = decision.audit_probability if decision.audit else 0.0

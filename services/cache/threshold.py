@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
 
-from services.cache.risk import UNIT, Evidence, Features, RiskModel, features
+from services.cache.risk import UNIT, Features, RiskModel, features
 from services.cache.sampling import LEAST_SAMPLED, Z997, FadingSample
+from shared.events import Evidence
 
 Reason = Literal["static", "confident", "below threshold", "too risky", "too far", "exact only: bound not held"]
 EXACT_ONLY: Final = "exact only: bound not held"

@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 from services.cache.embedder import Embedder
 from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.risk import Evidence
 from services.cache.threshold import FORBIDDING, Audited, LearnedThreshold, Settings
 from services.cache.verification import differs
+from shared.events import Evidence
 from shared.policy import CachePolicy
 from tests.bench.report import Measure, report
 from tests.bench.texts import rows, vectors

@@ -72,7 +72,7 @@ def entry(prompt: str = PROMPT, *, similarity: float = 1.0, match: str = "exact"
 
 def near(prompt: str = "Tell me the capital of France.", similarity: float = 0.97, **changes: Any) -> Entry:
     """The same, as it is found for another prompt."""
-    return entry(prompt, similarity=similarity, match="semantic", **changes)
+    return entry(prompt, similarity=similarity, **{"match": "semantic"} | changes)
 
 
 def invalidation(at: datetime = START, **selector: Any) -> CacheInvalidate:
@@ -185,12 +185,17 @@ class State:
 
 @dataclass
 class FakeLearned:
-    """Decides what a test said, and keeps what it was taught."""
+    """Decides what a test said, and keeps what it was taught.
+
+    Attributes:
+        idle: requests in which it had nothing to decide.
+    """
 
     decision: Decision = field(default_factory=Decision)
     floors: dict[str, float] = field(default_factory=dict)
     learned: list[Any] = field(default_factory=list)
     decided: list[Any] = field(default_factory=list)
+    idle: int = 0
 
     def floor(self, category: str) -> float:
         return self.floors.get(category, 0.9)
@@ -203,7 +208,7 @@ class FakeLearned:
         self.learned.append(label)
 
     def unmatched(self) -> None:
-        """Nothing is counted."""
+        self.idle += 1
 
     def state(self) -> State:
         return State(seen=len(self.learned))

@@ -311,6 +311,18 @@ async def test_while_the_embedder_is_away_the_same_prompt_is_still_found(replica
     assert completed(await replica.ask(make.request("Hello?"))).source == "cache"
 
 
+async def test_only_a_request_that_is_looked_up_by_meaning_counts_for_the_learned_threshold(replica: Replica) -> None:
+    replica.lookup.away = True
+    await replica.ask(make.request("a"))
+    replica.lookup.away = False
+    replica.lookup.same = entry("b")
+    await replica.ask(make.request("b"))
+    assert (replica.learned.idle, replica.learned.decided) == (0, [])
+    replica.lookup.same = None
+    await replica.ask(make.request("c", model="premium"))
+    assert replica.learned.idle == 1
+
+
 # What the caller says
 
 
@@ -908,6 +920,7 @@ async def test_explaining_a_miss_says_why(replica: Replica, prepare: Any, reason
     prepare(replica)
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.verdict.reason, explained.answer) == ("miss", reason, None)
+    assert replica.learned.idle == 0
 
 
 async def test_explaining_what_is_never_answered_says_so() -> None:

@@ -228,14 +228,13 @@ def test_whoever_borrows_from_whom_there_is_no_circle(wishes: list[tuple[int, in
     leaders = [in_flight.leader(make.new_id(), key(number)) for number in range(10)]
     waits: dict[int, int] = {}
     for one, other in wishes:
-        if one != other and not leaders[one].borrows and in_flight.borrow(leaders[one], leaders[other]):
-            waits[one] = other
-    for start in waits:
-        seen, at = {start}, waits[start]
-        while at in waits:
-            assert at not in seen
-            seen.add(at)
-            at = waits[at]
+        if one not in waits and one != other and in_flight.borrow(leaders[one], leaders[other]):
+            waits |= {one: other}
+    for number in range(10):
+        at: int | None = number
+        for _ in range(10):  # as many steps as there are leaders lead out of any chain that is no circle
+            at = None if at is None else waits.get(at)
+        assert at is None
 
 
 async def test_those_who_borrow_do_not_hide_the_one_they_borrow_from(in_flight: InFlight) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.risk import Evidence
 from services.cache.sampling import FadingSample
 from services.cache.threshold import SERVED, Audited, LearnedThreshold, Settings
+from shared.events import Evidence
 
 cosines = st.floats(-1, 1)
 shares = st.floats(0, 1)

@@ -1,0 +1,102 @@
+"""Searching: what is asked of the embedder and of the table, how often, and what becomes of their absence."""
+
+import asyncio
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from services.cache.search import Found, Search
+from shared.errors import BrokerUnavailable
+from shared.telemetry import metrics
+from tests.support import make
+from tests.support.clock import ManualClock
+from tests.support.replica import FakeEmbedder, FakeLookup, entry, near, vector
+
+
+class Searching:
+    """A search, and those it asks."""
+
+    def __init__(self) -> None:
+        self.embedder, self.lookup = FakeEmbedder({"a": 0.1, "b": 0.2}), FakeLookup()
+        self.search = Search(self.embedder, cast("Any", self.lookup), ManualClock(), max_prompt_chars=20)
+
+
+@pytest.fixture
+def searching() -> Searching:
+    return Searching()
+
+
+async def test_it_finds_the_entry_of_the_same_prompt(searching: Searching) -> None:
+    searching.lookup.same = entry("a")
+    found = await searching.search(make.key("a"))
+    assert (found.exact, found.near, found.trouble) == (searching.lookup.same, (), "")
+
+
+async def test_it_finds_the_nearest_by_the_vector_of_the_prompt(searching: Searching) -> None:
+    searching.lookup.near = [near()]
+    found = await searching.search(make.key("a"))
+    assert (found.exact, found.near, found.trouble) == (None, searching.lookup.near, "")
+    assert found.vector is not None
+    assert np.array_equal(found.vector, vector(0.1))
+    (asked,) = searching.lookup.asked
+    assert (asked.scope, asked.exact) == (make.key().scope, make.key().exact)
+    assert asked.vector is found.vector
+
+
+async def test_many_at_once_share_a_batch_and_a_round_trip(searching: Searching) -> None:
+    batches: list[int] = []
+    find = searching.lookup.find
+
+    async def counted(asked: Any, now: Any) -> Any:
+        batches.append(len(asked))
+        await asyncio.sleep(0)
+        return await find(asked, now)
+
+    searching.lookup.find = counted  # type: ignore[method-assign]
+    found = await asyncio.gather(*(searching.search(make.key(prompt)) for prompt in "ab" * 10))
+    assert sum(batches) == 20
+    assert len(batches) <= 3
+    assert [np.array_equal(each.vector, vector(0.1)) for each in found if each.vector is not None] == [True, False] * 10
+
+
+async def test_a_long_prompt_is_not_embedded(searching: Searching) -> None:
+    assert await searching.search(make.key("x" * 21)) == Found(None, trouble="too long to be matched by meaning")
+    assert searching.embedder.embedded == []
+    assert len(searching.lookup.asked) == 1
+    assert await searching.search.vector(make.key("x" * 20)) is not None
+
+
+async def test_a_prompt_the_model_reads_in_part_only_has_no_vector(searching: Searching) -> None:
+    searching.embedder.refused = {"a"}
+    searching.lookup.same = entry("a")
+    found = await searching.search(make.key("a"))
+    assert (found.vector, found.exact) == (None, searching.lookup.same)
+    assert found.trouble == "too long to be matched by meaning"
+
+
+async def test_while_the_embedder_is_away_the_same_prompt_is_found_all_the_same(searching: Searching) -> None:
+    searching.embedder.error = BrokerUnavailable("any error of ours")
+    searching.lookup.same = entry("a")
+    found = await searching.search(make.key("a"))
+    assert (found.vector, found.exact, found.trouble) == (None, searching.lookup.same, "the embedder is away")
+    assert await searching.search.vector(make.key("a")) is None
+
+
+async def test_a_table_that_is_away_is_counted_and_the_vector_stays(searching: Searching) -> None:
+    before = metrics.LOOKUPS.labels("unavailable")._value.get()
+    searching.lookup.away = True
+    found = await searching.search(make.key("a"))
+    assert found.vector is not None
+    assert (found.exact, found.near, found.trouble) == (None, (), "the cache cannot be read")
+    assert metrics.LOOKUPS.labels("unavailable")._value.get() == before + 1
+
+
+async def test_what_is_no_error_of_ours_is_not_hidden(searching: Searching) -> None:
+    searching.embedder.error = ValueError("a mistake")
+    with pytest.raises(ValueError, match="a mistake"):
+        await searching.search(make.key("a"))
+
+
+def test_its_version_is_the_embedders(searching: Searching) -> None:
+    assert searching.search.embedder_version == "fake/1"
