@@ -116,8 +116,8 @@ RECORDS = Queue(
     ),
 )
 
-# Each replica's own view of what is under way: ingest answers waiting clients, the cache knows what is in flight, what is
-# in the front, and what audits have found.
+# Each replica's own view of what is under way: ingest answers waiting clients, the cache knows what is in flight, what
+# is in the front, and what audits have found.
 TERMINAL_EVENTS = Queue("", (Binding(RESPONSES, "response.completed.*"), Binding(RESPONSES, "response.failed.*")))
 CACHE_EVENTS = Queue(
     "",
@@ -139,7 +139,7 @@ def routed(tier: str) -> Queue:
 
 
 def entries(tiers: Iterable[str]) -> Queue:
-    """Answers bought from a model or brought along, to become cache entries; those of the cache are not stored again."""
+    """Answers bought or brought along, to become cache entries; those of the cache are not stored again."""
     bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
     return Queue("persistence.entries", (*bought, Binding(SIGNALS, "cache.filled")))
 

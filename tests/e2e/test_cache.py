@@ -69,7 +69,7 @@ async def test_no_cache_buys_and_replaces_and_no_store_leaves_nothing(api: Api, 
     assert (again["source"], again["cache"]["tier"], again["cache"]["reason"]) == ("light", "bypass", "no-cache")
 
     async def replaced() -> bool:
-        return (await api.answer(PROMPT))["cache"]["entry_id"] == again["id"] != first["id"]
+        return bool((await api.answer(PROMPT))["cache"]["entry_id"] == again["id"] != first["id"])
 
     await eventually(replaced)
     assert (await said(api, "Name a metal.", "no-store"))["source"] == "light"

@@ -113,7 +113,7 @@ def test_what_speaks_against_a_candidate_never_lowers_its_risk(
     threshold = taught(history)
 
     def risk(**changes: object) -> float:
-        return threshold.decide(evidence.model_copy(update=changes)).risk  # type: ignore[arg-type]  # by name
+        return threshold.decide(evidence.model_copy(update=changes)).risk
 
     known = evidence.similarity if evidence.opposing is None else evidence.opposing
     assert risk(bad=evidence.bad + more) >= risk()
