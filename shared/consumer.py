@@ -147,7 +147,7 @@ class _Settler:
     async def _publish(self, events: Sequence[Event]) -> None:
         now = self._clock.now()
         try:
-            messages = [message for event in events for message in envelope.encode(event, source=self._source, now=now)]
+            messages = envelope.encode_all(events, source=self._source, now=now)
         except ValueError as error:
             raise Unpublishable(f"an event that cannot be encoded: {error}") from error
         if messages:

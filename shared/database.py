@@ -7,8 +7,8 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -57,6 +57,16 @@ class DatabaseUnavailable(ForebayError):
 
     code = "database_unavailable"
     retryable = True
+
+
+@asynccontextmanager
+async def reading(what: str, *, patience_s: float) -> AsyncIterator[None]:
+    """For readers that can do without: raises DatabaseUnavailable where there is no answer within some seconds."""
+    try:
+        async with asyncio.timeout(patience_s):
+            yield
+    except FAILED as error:
+        raise DatabaseUnavailable(f"{what} cannot be read: {error!r}") from error
 
 
 def statements(path: Path) -> Mapping[str, str]:

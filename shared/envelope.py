@@ -8,6 +8,7 @@ One signal is also understood without any headers, so that every AMQP client can
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
@@ -81,6 +82,11 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         mandatory=False,  # a client that left is no reason to stop
     )
     return [message, copy]
+
+
+def encode_all(events: Iterable[Event], *, source: str, now: datetime) -> list[Message]:
+    """The messages of several events, in their order."""
+    return [message for event in events for message in encode(event, source=source, now=now)]
 
 
 def decode(message: Message, *, clock: Clock = SYSTEM_CLOCK) -> Event:

@@ -2,12 +2,13 @@
 
 from services.cache.assembly import Cache, embedder
 from shared import database, service, topology
+from shared.background import background
 
 
 async def wire(it: service.Service) -> None:
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
     cache = Cache.assemble(it.policy, pool, await embedder(it, pool), it.clock)
-    await it.enter(cache.census.running())
+    await it.enter(background(cache.census.run(), name="census"))
     it.consume(topology.CACHE_EVENTS, cache.news.heard)
     it.consume(topology.SHADOWED, cache.shadows.completed)
     it.consume(topology.WARM, cache.warming.brought)

@@ -1,6 +1,5 @@
 """What operators ask a replica: what is in the cache, and what it would answer, and why."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -18,9 +17,11 @@ from services.cache.handler import CacheHandler, Explained
 from services.cache.judgement import Considered
 from shared import database
 from shared.clock import Clock
-from shared.errors import ForebayError
+from shared.database import DatabaseUnavailable
+from shared.errors import ForebayError, InvalidRequest
 from shared.events import DEFAULT_TENANT, Request, Submission
 from shared.policy import Policy
+from shared.problems import problem
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class Admin:
     async def stats(self, _: HttpRequest) -> Response:
         """What is stored, what it has saved, and how often it is wrong."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with database.reading("the cache", patience_s=PATIENCE_S):
                 categories = await self._pool.fetch(SQL["by_category"], self._clock.now())
                 tenants = await self._pool.fetch(SQL["by_tenant"])
                 size = await self._pool.fetchval(SQL["bytes"])
-        except database.FAILED as error:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the cache cannot be read: {error!r}")
+        except DatabaseUnavailable as error:
+            return _unavailable(error)
         lookups = {
             sample.labels["result"]: int(sample.value)
             for metric in metrics.LOOKUPS.collect()
@@ -89,12 +90,12 @@ class Admin:
             )
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, fault["loc"]))
-            return _problem(HTTPStatus.BAD_REQUEST, f"{where}: {fault['msg']}" if where else fault["msg"])
+            said = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+            return problem(HTTPStatus.BAD_REQUEST, InvalidRequest.code, said)
         try:
             explained = await self._handler.explain(request)
         except ForebayError as error:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            return _unavailable(error)
         return JSONResponse(self._shown(explained))
 
     def _shown(self, explained: Explained) -> dict[str, Any]:
@@ -128,6 +129,5 @@ def _candidate(considered: Considered, now: datetime) -> dict[str, Any]:
     }
 
 
-def _problem(status: HTTPStatus, detail: str) -> Response:
-    body = {"title": status.phrase, "status": status.value, "detail": detail}
-    return JSONResponse(body, status.value, media_type="application/problem+json")
+def _unavailable(error: ForebayError) -> Response:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, error.code, str(error))

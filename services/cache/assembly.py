@@ -23,6 +23,7 @@ from services.cache.shadows import Shadows
 from services.cache.threshold import LearnedThreshold, Settings
 from services.cache.verification import Verifier
 from services.cache.warming import Warming
+from shared.background import background
 from shared.clock import Clock
 from shared.policy import Policy
 from shared.service import Service
@@ -93,5 +94,5 @@ async def embedder(it: Service, pool: "Pool") -> Embeds:
     if rules.previous:
         most = it.policy.cache.max_prompt_chars
         moving = Reembedding(pool, chosen, it.broker, it.clock, previous=rules.previous, max_prompt_chars=most)
-        await it.enter(moving.running())
+        await it.enter(background(moving.run(), name="reembedding"))
     return chosen

@@ -5,7 +5,6 @@ served, the request was run anyway, so its answer can be held against the entry'
 hear all findings and learn the same; a replica that starts reads the latest ones from PostgreSQL.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,10 +128,10 @@ class Audits:
     async def recall(self, pool: "Pool", *, since: datetime) -> bool:
         """Learn again from the latest findings on record, oldest first; False while they can't be read."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with database.reading("the findings of earlier audits", patience_s=PATIENCE_S):
                 rows = await pool.fetch(SQL["latest"], since, RECALLED)
-        except database.FAILED as error:
-            log.warning("the findings of earlier audits cannot be read", error=repr(error))
+        except database.DatabaseUnavailable as error:
+            log.warning("nothing recalled yet", error=str(error))
             return False
         for row in reversed(rows):
             self._learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))

@@ -1,8 +1,5 @@
 """What a replica reads beside its requests: the findings of the past, and how many entries there are."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -33,17 +30,6 @@ class Census:
         self._audits = audits
         self._clock = clock
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Work while the block runs."""
-        task = asyncio.create_task(self.run(), name="census")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
     async def run(self) -> None:
         """Never returns; a database that is away is asked again."""
         recalled = False
@@ -54,7 +40,7 @@ class Census:
 
     async def _count(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with database.reading("the number of entries", patience_s=PATIENCE_S):
                 self._judge.entries = await self._pool.fetchval(SQL["count"])
-        except database.FAILED as error:
-            log.warning("the entries cannot be counted", error=repr(error))
+        except database.DatabaseUnavailable as error:
+            log.warning("the entries are not counted", error=str(error))

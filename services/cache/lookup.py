@@ -1,6 +1,5 @@
 """Reads of the cache entries: the same prompt, or the nearest ones."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,11 +105,8 @@ class Lookup:
         ]
 
     async def _fetch(self, *arguments: object) -> list[asyncpg.Record]:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self._pool.fetch(self._find, *arguments)
-        except database.FAILED as error:
-            raise database.DatabaseUnavailable(f"the cache cannot be read: {error!r}") from error
+        async with database.reading("the cache", patience_s=PATIENCE_S):
+            return await self._pool.fetch(self._find, *arguments)
 
 
 def _entry(row: asyncpg.Record) -> tuple[int, Entry]:

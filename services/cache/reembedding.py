@@ -7,9 +7,7 @@ what is told to forget it finds it. Persistence writes them. One replica is at i
 already is passed over, so that a job that was cut off goes on where it was.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -61,17 +59,6 @@ class Reembedding:
         self._previous = MODEL if previous == BUILTIN else previous  # as the built-in one's versions begin
         self._max_prompt_chars = max_prompt_chars
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Work while the block runs."""
-        task = asyncio.create_task(self.run(), name="reembedding")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
     async def run(self) -> None:
         """Return when nothing is left to do; whatever is away is waited for."""
         while True:
@@ -116,7 +103,7 @@ class Reembedding:
 
     async def _publish(self, events: Sequence[Event]) -> None:
         now = self._clock.now()
-        await self._broker.publish([message for e in events for message in envelope.encode(e, source="cache", now=now)])
+        await self._broker.publish(envelope.encode_all(events, source="cache", now=now))
 
     def _which(self) -> tuple[object, ...]:
         return (self._clock.now(), self._embedder.version, self._previous)

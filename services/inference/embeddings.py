@@ -25,6 +25,7 @@ from services.inference.errors import (
     RateLimited,
 )
 from shared.policy import MOST_DIMENSIONS, EmbedderPolicy
+from shared.problems import problem
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -83,17 +84,17 @@ class EmbeddingsDoor:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MOST_BYTES:
-                return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large", f"over {MOST_BYTES} bytes")
+                return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large", f"over {MOST_BYTES} bytes")
         try:
             asked = Asked.model_validate_json(bytes(body))
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in fault["loc"]) or "the body"
-            return _problem(HTTPStatus.BAD_REQUEST, "invalid_request", f"{where}: {fault['msg']}")
+            return problem(HTTPStatus.BAD_REQUEST, "invalid_request", f"{where}: {fault['msg']}")
         if asked.model not in self._policy.bought:
             known = ", ".join(sorted(self._policy.bought)) or "none: the embedder is built into the cache"
             message = f"the policy names no embedder {asked.model!r}; known: {known}"
-            return _problem(HTTPStatus.NOT_FOUND, "model_not_found", message)
+            return problem(HTTPStatus.NOT_FOUND, "model_not_found", message)
         return await self._answer(asked)
 
     async def _answer(self, asked: Asked) -> Response:
@@ -127,11 +128,4 @@ def _failure(error: ProviderError) -> JSONResponse:
     status = _STATUS.get(type(error), HTTPStatus.BAD_GATEWAY)
     wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
     headers = {"Retry-After": str(math.ceil(wait_s))} if error.retryable else {}
-    return _problem(status, error.code, str(error), headers)
-
-
-def _problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    document = {"type": f"urn:forebay:problem:{code}", "title": status.phrase, "status": status.value, "detail": detail}
-    return JSONResponse(
-        document | {"code": code}, status.value, dict(headers or {}), media_type="application/problem+json"
-    )
+    return problem(status, error.code, str(error), headers=headers)

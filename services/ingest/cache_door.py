@@ -217,9 +217,7 @@ class CacheDoor:
 
     async def _publish(self, *events: Event) -> None:
         now = self._clock.now()
-        await self._broker.publish(
-            [message for event in events for message in envelope.encode(event, source="ingest", now=now)]
-        )
+        await self._broker.publish(envelope.encode_all(events, source="ingest", now=now))
 
 
 def _source_of(result: ResponseCompleted) -> UUID:

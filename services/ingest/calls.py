@@ -9,11 +9,11 @@ from fastapi import Header
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from services.ingest import problems
 from services.ingest.intake import Intake
 from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
+from shared.problems import MEDIA_TYPE
 
 TENANT: Final = "Forebay-Tenant"
 TenantHeader = Annotated[str | None, Header(alias=TENANT, description="whose request it is")]
@@ -56,7 +56,7 @@ def responses(
         status: {"model": model, "description": text} for status, text in good.items()
     }
     wrong = {
-        status.value: {"description": status.phrase, "content": {problems.MEDIA_TYPE: {}}}
+        status.value: {"description": status.phrase, "content": {MEDIA_TYPE: {}}}
         for status in (*bad, HTTPStatus.SERVICE_UNAVAILABLE)
     }
     return fine | wrong

@@ -27,6 +27,7 @@ from shared import envelope
 from shared.database import DatabaseUnavailable
 from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
 from shared.events import CacheControl, Priority, Submission
+from shared.problems import problem
 from shared.telemetry import metrics, tracing
 
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])", re.IGNORECASE)
@@ -185,8 +186,8 @@ async def _on_bad_parameter(_: Request, error: Exception) -> JSONResponse:
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"][1:])
     if fault["loc"][0] == "path":
-        return problems.problem(HTTPStatus.NOT_FOUND, "not_found", f"{where}: {fault['msg']}")
-    return problems.problem(HTTPStatus.BAD_REQUEST, "invalid_request", fault["msg"], pointer=where)
+        return problem(HTTPStatus.NOT_FOUND, "not_found", f"{where}: {fault['msg']}")
+    return problem(HTTPStatus.BAD_REQUEST, "invalid_request", fault["msg"], pointer=where)
 
 
 def application(door: HttpDoor, cache: CacheDoor, version: str) -> FastAPI:

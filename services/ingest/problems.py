@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457)."""
+"""Which problem document stands for which error."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,24 +10,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest, RequestTooLarge
+from shared.problems import problem
 
 log = structlog.stdlib.get_logger(__name__)
-MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
 _STATUS: Final[Mapping[type[ForebayError], HTTPStatus]] = {
     RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidRequest: HTTPStatus.BAD_REQUEST,
 }
-
-
-def problem(
-    status: HTTPStatus, code: str, detail: str, *, pointer: str | None = None, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """A problem document; ``pointer`` says which part of the body, or which header, is meant."""
-    document = {"type": f"urn:forebay:problem:{code}", "title": status.phrase, "status": status.value, "detail": detail}
-    extra = {"code": code} | ({} if pointer is None else {"pointer": pointer})
-    return JSONResponse(document | extra, status.value, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 async def on_invalid_request(_: Request, error: Exception) -> JSONResponse:

@@ -182,7 +182,7 @@ async def publish(broker: Broker, events: Sequence[CacheWarm]) -> None:
     """Publish answers and return when the broker has confirmed each."""
     for part in warming.batches(events, BATCH):
         now = datetime.now(UTC)
-        await broker.publish([message for event in part for message in envelope.encode(event, source="warm", now=now)])
+        await broker.publish(envelope.encode_all(part, source="warm", now=now))
 
 
 async def _buy_all(url: str, load: warming.Load) -> list[str]:

@@ -14,6 +14,7 @@ from services.cache.reembedding import AGAIN_S, BATCH, PASSES, PAUSE_S, SQL, Ree
 from services.cache.remote_embedder import EmbedderUnavailable
 from services.cache.scope import exact_of, scope_of
 from shared import envelope
+from shared.background import background
 from shared.errors import BrokerUnavailable
 from shared.events import CacheFilled, decode_vector
 from shared.memory import MemoryBroker
@@ -235,7 +236,7 @@ async def test_one_replica_at_a_time() -> None:
 async def test_it_ends_with_its_service() -> None:
     scene = Scene(row(1))
     scene.database.locked = True
-    async with scene.job.running():
+    async with background(scene.job.run(), name="reembedding"):
         await settled()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
