@@ -22,6 +22,8 @@ from shared.client import AmqpClient
 PATIENCE_S = 90
 SHORT = 8  # tokens: these tests are about the path, not about the answers
 
+Kill = Callable[[str], int]
+
 
 class Api:
     """The HTTP API, for one tenant of its own."""
@@ -140,7 +142,7 @@ def cli(stack: Stack, home: Path, tenant: str) -> Callable[..., subprocess.Compl
 
 
 @pytest.fixture
-def kill(home: Path) -> Callable[[str], int]:
+def kill(home: Path) -> Kill:
     """SIGKILL a program of the stack, by name; the supervisor starts it again."""
 
     def run(name: str) -> int:
@@ -150,6 +152,16 @@ def kill(home: Path) -> Callable[[str], int]:
         return pid
 
     return run
+
+
+async def restarted(home: Path, name: str, old_pid: int) -> None:
+    """Return once the supervisor has started a killed program again."""
+
+    async def again() -> bool:
+        pid = local.read(home).programs[name].pid
+        return pid is not None and pid != old_pid
+
+    await eventually(again)
 
 
 async def metric(stack: Stack, service: str, name: str) -> float:

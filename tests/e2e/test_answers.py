@@ -1,11 +1,12 @@
 """The path of a request on the real stack: cache, router, inference, rows."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from infra.local.stack import Stack
 from shared.client import AmqpClient
-from tests.e2e.conftest import SHORT, Api, Rows, metric
+from tests.e2e.conftest import SHORT, Api, Kill, Rows, metric, restarted
 
 
 async def test_the_same_prompt_again_is_an_exact_hit(api: Api, rows: Rows) -> None:
@@ -85,12 +86,12 @@ async def test_an_answer_that_changes_soon_expires_soon(api: Api, rows: Rows) ->
     assert (entry["category"], entry["ttl"].total_seconds()) == ("dynamic", 15 * 60)
 
 
-async def test_an_expired_answer_is_not_served(api: Api, rows: Rows) -> None:
+async def test_an_expired_answer_is_not_served(api: Api, rows: Rows, home: Path, kill: Kill) -> None:
     prompt = "Name a fruit."
     await api.answer(prompt)
     await stored(api, prompt)
-    await rows.all("UPDATE cache_entries SET expires_at = now() WHERE tenant = $1")
-    # In memory the answer of the one that was in flight is kept for some seconds; ask until that is over.
+    await rows.all("UPDATE cache_entries SET expires_at = now(), keep_until = now() WHERE tenant = $1")
+    await restarted(home, "cache", kill("cache"))  # what it has in memory knows nothing of the statement above
     async with asyncio.timeout(30):
         while (answer := await api.answer(prompt))["source"] == "coalesced":
             await asyncio.sleep(0.5)

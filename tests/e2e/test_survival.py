@@ -16,9 +16,7 @@ from shared import database, topology
 from shared.broker import Message
 from shared.client import AmqpClient
 from shared.rabbitmq import RabbitBroker
-from tests.e2e.conftest import SHORT, Api, Rows, depths, eventually, metric
-
-Kill = Callable[[str], int]
+from tests.e2e.conftest import SHORT, Api, Kill, Rows, depths, eventually, metric, restarted
 
 
 async def accepted(api: Api, prompts: list[str]) -> list[str]:
@@ -37,16 +35,6 @@ async def accepted(api: Api, prompts: list[str]) -> list[str]:
         return str(await eventually(answer))
 
     return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
-
-
-async def restarted(home: Path, name: str, old_pid: int) -> None:
-    """Return once the supervisor has started a killed program again."""
-
-    async def again() -> bool:
-        pid = local.read(home).programs[name].pid
-        return pid is not None and pid != old_pid
-
-    await eventually(again)
 
 
 async def drained(stack: Stack) -> None:
