@@ -368,8 +368,8 @@ class Event(Model):
 
     @property
     def routing_key(self) -> str:
-        """The key it is published with."""
-        raise NotImplementedError
+        """The key it is published with: its pattern, where that has no wildcard."""
+        return self.PATTERN
 
     @property
     def subject(self) -> UUID:
@@ -443,10 +443,6 @@ class RequestMissed(RequestEvent):
     key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
     verdict: CacheVerdict | None = None
 
-    @property
-    def routing_key(self) -> str:
-        return "request.missed"
-
 
 class RequestRouted(RequestEvent):
     """What is to run where, and why."""
@@ -477,10 +473,6 @@ class RequestRejected(TerminalEvent):
     pointer: str = Field(description="JSON pointer to the offending part of the body, or the name of a header")
     excerpt: str = Field(description="the beginning of the body as it came, for the sender's logs")
     rejected_at: AwareDatetime
-
-    @property
-    def routing_key(self) -> str:
-        return "request.rejected"
 
 
 class ResponseCompleted(TerminalEvent):
@@ -513,6 +505,11 @@ class ResponseCompleted(TerminalEvent):
     @property
     def routing_key(self) -> str:
         return f"response.completed.{self.source}"
+
+    @property
+    def answer_of(self) -> UUID | None:
+        """The entry, or the leader in flight, whose answer this is; None for one that was bought for this request."""
+        return self.hit.entry_id if self.hit else self.leader_id
 
     @property
     def latency_ms(self) -> float:
@@ -569,10 +566,6 @@ class ShadowRequested(RequestEvent):
     expected: str
     evidence: Evidence | None = None
     sampled: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @property
-    def routing_key(self) -> str:
-        return "request.shadowed"
 
 
 class ShadowCompleted(Event):
@@ -632,10 +625,6 @@ class CacheAudited(Event):
     audited_at: AwareDatetime
 
     @property
-    def routing_key(self) -> str:
-        return "cache.audited"
-
-    @property
     def subject(self) -> UUID:
         return self.audit_id
 
@@ -667,10 +656,6 @@ class CacheFilled(Event):
     completed_at: AwareDatetime
 
     @property
-    def routing_key(self) -> str:
-        return "cache.filled"
-
-    @property
     def subject(self) -> UUID:
         return self.entry_id
 
@@ -679,31 +664,18 @@ class CacheFilled(Event):
         return self.tenant
 
 
-class CacheWarm(Event):
+class CacheWarm(RequestEvent):
     """An answer brought along, to become an entry; ``forebay cache warm`` publishes these."""
 
     TYPE = "forebay.cache.warm.v1"
     EXCHANGE = SIGNALS
     PATTERN = "cache.warm"
 
-    request: Request
     output_text: Prompt
     answered_by: str = Field("imported", max_length=200, description="the model's name")
     tier: Word
     category: str | None = Field(None, description="of freshness; null: the policy's default")
     cost_usd: NonNegativeFloat = Field(0.0, description="US dollars a hit saves")
-
-    @property
-    def routing_key(self) -> str:
-        return "cache.warm"
-
-    @property
-    def subject(self) -> UUID:
-        return self.request.id
-
-    @property
-    def owner(self) -> str:
-        return self.request.tenant
 
 
 class Selector(Model):
@@ -744,10 +716,6 @@ class CacheInvalidate(Event):
     selector: Selector
     reason: Annotated[Text, StringConstraints(max_length=500)]
     invalidated_at: AwareDatetime
-
-    @property
-    def routing_key(self) -> str:
-        return "cache.invalidate"
 
     @property
     def subject(self) -> UUID:

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from shared.errors import InvalidPolicy
-from shared.events import AUTO, LONGEST_TTL_S, Word
+from shared.events import AUTO, LONGEST_TTL_S, Freshness, Word
 
 LOCAL: Final = "local/"
 BUILTIN: Final = "builtin"
@@ -270,10 +271,11 @@ class Policy(Section):
         known = self.freshness.categories.get(category)
         return self.cache.threshold if known is None or known.threshold is None else known.threshold
 
-    def stale_s(self, category: str) -> int:
-        """Seconds an expired answer may still be served while a new one is bought."""
-        known = self.freshness.categories.get(category)
-        return known.stale_while_revalidate if known else 0
+    def lifetime(self, freshness: Freshness, since: datetime) -> tuple[datetime, datetime]:
+        """Until when an answer is fresh, and until when it may be served at all, while a new one is bought."""
+        known = self.freshness.categories.get(freshness.category)
+        expires_at = since + timedelta(seconds=freshness.ttl_s)
+        return expires_at, expires_at + timedelta(seconds=known.stale_while_revalidate if known else 0)
 
     def tier_of(self, model: str) -> str | None:
         """The tier a request asks for by ``model``: a tier's name or its model's name; None for ``auto``.

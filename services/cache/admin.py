@@ -119,7 +119,7 @@ def _candidate(considered: Considered, now: datetime) -> dict[str, Any]:
         "probability": considered.evidence.probability,
         "risk": considered.risk,
         "reason": considered.reason,
-        "age_s": int((now - entry.stored_at).total_seconds()),
+        "age_s": entry.age_s(now),
         "expires_in_s": int((entry.expires_at - now).total_seconds()),
         "category": entry.category,
         "model": entry.model,

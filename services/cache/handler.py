@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
 from services.cache.audits import Audits
 from services.cache.eligibility import Eligibility, Eligible
 from services.cache.embedder import Vectors
@@ -15,7 +13,7 @@ from services.cache.inflight import InFlight, Leader
 from services.cache.judgement import SAME_PROMPT, VERIFIED, Considered, Judge
 from services.cache.lookup import Entry
 from services.cache.scope import cache_key
-from services.cache.search import Found, Search
+from services.cache.search import Found, Search, embedded
 from services.cache.selection import Forgotten
 from services.cache.shadows import Shadows
 from shared.clock import Clock
@@ -25,17 +23,14 @@ from shared.events import (
     CacheKey,
     CacheVerdict,
     Event,
-    Freshness,
     Request,
     RequestAccepted,
     RequestMissed,
     ResponseCompleted,
-    encode_vector,
 )
 from shared.policy import Policy
 from shared.telemetry import metrics
 
-log = structlog.stdlib.get_logger(__name__)
 SAME: Final = 1.0
 NOTHING_NEAR: Final = "nothing near"
 
@@ -85,7 +80,7 @@ class CacheHandler:
             return (_bypassed(request, None, may.reason or "off"),)
         key = self.key(request)
         if not may.reads:
-            return (_bypassed(request, await self._embedded(key), may.reason),)
+            return (_bypassed(request, await self._parts.search.embedded(key), may.reason),)
         if entry := self._front(request, key):
             return self._hit(request, key, self._parts.judge.exact(entry))
         if not may.stores:
@@ -95,7 +90,7 @@ class CacheHandler:
             if leader.request_id == request.id and not (leader.announced or leader.leading):
                 return await self._lead(request, leader)
             if self._too_late(request):
-                return (self._missed(request, await self._embedded(key), "the deadline has passed"),)
+                return (self._missed(request, await self._parts.search.embedded(key), "the deadline has passed"),)
             self._room()
             if answer := await self._follow(request, leader):
                 if answer.request_id == request.id or self._young(request, answer):
@@ -150,7 +145,7 @@ class CacheHandler:
         finally:
             own.leading = False
         self._parts.audits.expect(request, own.key, considered)
-        return (self._missed(request, _with(own.key, found.vector), found.trouble, considered),)
+        return (self._missed(request, embedded(own.key, found.vector), found.trouble, considered),)
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key)
@@ -221,7 +216,7 @@ class CacheHandler:
     def _usable(self, request: Request, entry: Entry) -> bool:
         """Whether an entry is young enough for its category and for who asks."""
         now, most = self._clock.now(), request.cache_control.max_age_s
-        young = now < entry.keep_until and (most is None or _age_s(entry, now) <= most)
+        young = now < entry.keep_until and (most is None or entry.age_s(now) <= most)
         return young and entry not in self._parts.forgotten
 
     def _young(self, request: Request, answer: ResponseCompleted) -> bool:
@@ -229,13 +224,9 @@ class CacheHandler:
         most = request.cache_control.max_age_s
         return most is None or _answered_s(answer, self._clock.now()) <= most
 
-    async def _embedded(self, key: CacheKey) -> CacheKey:
-        return _with(key, await self._parts.search.vector(key))
-
     def _hit(self, request: Request, key: CacheKey, considered: Considered) -> tuple[Event, ...]:
         entry = considered.entry
         metrics.LOOKUPS.labels(entry.match).inc()
-        ttl_s = int((entry.expires_at - entry.stored_at).total_seconds())
         completed = self._completed(
             request,
             key,
@@ -243,7 +234,7 @@ class CacheHandler:
             output_text=entry.answer,
             model=entry.model,
             tier=entry.tier,
-            freshness=Freshness(category=entry.category, ttl_s=ttl_s, reason=entry.reason),
+            freshness=entry.freshness,
             saved_usd=entry.cost_usd,
             hit=CacheHit.model_validate(entry, from_attributes=True),
             similarity=entry.similarity,
@@ -313,7 +304,7 @@ class CacheHandler:
             probability=considered.evidence.probability,
             risk=considered.risk,
             entry_id=entry.entry_id,
-            age_s=_age_s(entry, self._clock.now()),
+            age_s=entry.age_s(self._clock.now()),
         )
 
 
@@ -334,7 +325,7 @@ def _first_hand(answer: ResponseCompleted) -> bool:
 
 def _answered_s(answer: ResponseCompleted, now: datetime) -> int:
     """Seconds since an answer was bought; one that came from elsewhere says how old it was already."""
-    bought = answer.leader_id is None and answer.hit is None
+    bought = answer.answer_of is None
     before = 0 if bought or answer.verdict is None else answer.verdict.age_s or 0
     return max(0, before + int((now - answer.completed_at).total_seconds()))
 
@@ -342,12 +333,3 @@ def _answered_s(answer: ResponseCompleted, now: datetime) -> int:
 def _bypassed(request: Request, key: CacheKey | None, reason: str) -> RequestMissed:
     metrics.LOOKUPS.labels("bypass").inc()
     return RequestMissed(request=request, key=key, verdict=CacheVerdict(tier="bypass", reason=reason))
-
-
-def _with(key: CacheKey, vector: Vectors | None) -> CacheKey:
-    embedding = None if vector is None else encode_vector(vector.tolist())
-    return key.model_copy(update={"embedding": embedding})
-
-
-def _age_s(entry: Entry, now: datetime) -> int:
-    return max(0, int((now - entry.stored_at).total_seconds()))

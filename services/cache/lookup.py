@@ -13,6 +13,7 @@ from pgvector import HalfVector
 
 from services.cache.embedder import DIMENSIONS, Vectors
 from shared import database
+from shared.events import Freshness
 
 if TYPE_CHECKING:
     from shared.database import Pool
@@ -53,6 +54,16 @@ class Entry:
     bad: int
     similarity: float
     match: Literal["exact", "semantic"]
+
+    @property
+    def freshness(self) -> Freshness:
+        """How long its answer may be reused, and why, as it was when the answer was stored."""
+        ttl_s = int((self.expires_at - self.stored_at).total_seconds())
+        return Freshness(category=self.category, ttl_s=ttl_s, reason=self.reason)
+
+    def age_s(self, now: datetime) -> int:
+        """Seconds since it was stored."""
+        return max(0, int((now - self.stored_at).total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """What a replica hears from all others: who is in flight, what was answered or learned, what is to be forgotten."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from services.cache.audits import Audits
@@ -38,7 +37,7 @@ class News:
         """Take note of an event; ``cache.audited`` where it made an answer comparable."""
         await self._in_flight.heard(event)
         match event:
-            case ResponseCompleted(leader_id=None, hit=None):
+            case ResponseCompleted(answer_of=None):
                 self._keep(event.request_id, event)
                 if self._outdated(event):  # an invalidation overtook it: one of those who wait leads for a new one
                     self._in_flight.forget(lambda answer: answer is event)
@@ -66,7 +65,7 @@ class News:
         self._in_flight.forget(self._outdated)
 
     def _outdated(self, answer: ResponseCompleted) -> bool:
-        entry = self._entry(answer.hit.entry_id if answer.hit else answer.leader_id or answer.request_id, answer)
+        entry = self._entry(answer.answer_of or answer.request_id, answer)
         return entry is not None and entry in self._forgotten
 
     def _entry(self, entry_id: UUID, event: ResponseCompleted | CacheFilled) -> Entry | None:
@@ -76,7 +75,7 @@ class News:
             return None
         if len(event.output_text) > self._policy.cache.bounds.max_answer_chars:
             return None
-        expires_at = event.completed_at + timedelta(seconds=freshness.ttl_s)
+        expires_at, keep_until = self._policy.lifetime(freshness, event.completed_at)
         return Entry(
             entry_id=entry_id,
             scope=key.scope,
@@ -91,7 +90,7 @@ class News:
             cost_usd=event.cost_usd,
             stored_at=event.completed_at,
             expires_at=expires_at,
-            keep_until=expires_at + timedelta(seconds=self._policy.stale_s(freshness.category)),
+            keep_until=keep_until,
             hits=0,
             good=0,
             bad=0,

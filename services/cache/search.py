@@ -12,7 +12,7 @@ from services.cache.embedder import Vectors
 from services.cache.lookup import Asked, Entry, Lookup
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.events import CacheKey
+from shared.events import CacheKey, encode_vector
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -79,9 +79,9 @@ class Search:
             return Found(vector, trouble=UNREADABLE)
         return Found(vector, found.exact, found.near, trouble)
 
-    async def vector(self, key: CacheKey) -> Vectors | None:
-        """The embedding of a prompt; None where it is too long, or the embedder away."""
-        return (await self._vector(key))[0]
+    async def embedded(self, key: CacheKey) -> CacheKey:
+        """The key with the embedding of its prompt; without, where that is too long or the embedder away."""
+        return key if key.embedding else embedded(key, (await self._vector(key))[0])
 
     async def _vector(self, key: CacheKey) -> tuple[Vectors | None, str]:
         if len(key.prompt) > self._max_prompt_chars:
@@ -100,3 +100,8 @@ class Search:
     async def _find_each(self, asked: Sequence[Asked]) -> Sequence[lookup.Found]:
         with metrics.SEARCH_SECONDS.time():
             return await self._lookup.find(asked, self._clock.now())
+
+
+def embedded(key: CacheKey, vector: Vectors | None) -> CacheKey:
+    """The key with its embedding, where there is one."""
+    return key if vector is None else key.model_copy(update={"embedding": encode_vector(vector.tolist())})

@@ -25,13 +25,11 @@ from shared.events import (
     CacheHit,
     CacheKey,
     Event,
-    Freshness,
     Priority,
     Request,
     ShadowCompleted,
     ShadowRequested,
     Turn,
-    encode_vector,
 )
 from shared.policy import CachePolicy
 from shared.telemetry import metrics
@@ -116,7 +114,7 @@ class Shadows:
             purpose=purpose,
             key=key,
             tier=entry.tier,
-            freshness=_freshness(entry),
+            freshness=entry.freshness,
             hit=CacheHit.model_validate(entry, from_attributes=True),
             expected=entry.answer,
             evidence=considered.evidence if considered else None,
@@ -143,7 +141,7 @@ class Shadows:
             entry_id=shadow.request.id,
             tenant=shadow.request.tenant,
             origin=shadow.purpose,
-            key=await self._embedded(shadow.key),
+            key=await self._search.embedded(shadow.key),
             output_text=event.output_text,
             model=event.model,
             tier=shadow.tier,
@@ -173,11 +171,6 @@ class Shadows:
         )
         return filled, audited
 
-    async def _embedded(self, key: CacheKey) -> CacheKey:
-        """The key with its embedding: an exact match was found without one."""
-        vector = None if key.embedding else await self._search.vector(key)
-        return key if vector is None else key.model_copy(update={"embedding": encode_vector(vector.tolist())})
-
     def _remember(self, memory: dict[UUID, float] | dict[UUID, int], key: UUID, value: float) -> None:
         memory.pop(key, None)
         memory[key] = value  # type: ignore[assignment]  # an int for the one, a float for the other
@@ -190,11 +183,6 @@ def _asking(request: Request, prompt: str) -> Request:
     said = request.input
     asked = prompt if isinstance(said, str) else (*said[:-1], Turn(role="user", content=prompt))
     return request.model_copy(update={"input": asked})
-
-
-def _freshness(entry: Entry) -> Freshness:
-    ttl_s = int((entry.expires_at - entry.stored_at).total_seconds())
-    return Freshness(category=entry.category, ttl_s=ttl_s, reason=entry.reason)
 
 
 def _derived(request_id: UUID, purpose: str) -> UUID:

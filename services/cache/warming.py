@@ -6,7 +6,7 @@ from services.cache.scope import cache_key
 from services.cache.search import Search
 from shared.clock import Clock
 from shared.errors import UndecodableMessage
-from shared.events import CacheFilled, CacheWarm, Event, Freshness, encode_vector
+from shared.events import CacheFilled, CacheWarm, Event, Freshness
 from shared.policy import Policy
 
 
@@ -27,14 +27,12 @@ class Warming:
             raise UndecodableMessage(f"unknown freshness category {category!r}; known: {known}")
         pool = self._policy.cache.pool_of(request.tenant)
         key = cache_key(request, embedder=self._search.embedder_version, pool=pool)
-        vector = await self._search.vector(key)
-        embedding = None if vector is None else encode_vector(vector.tolist())
         ttl_s = self._policy.freshness.categories[category].ttl
         filled = CacheFilled(
             entry_id=request.id,
             tenant=request.tenant,
             origin="warm",
-            key=key.model_copy(update={"embedding": embedding}),
+            key=await self._search.embedded(key),
             output_text=event.output_text,
             model=event.answered_by,
             tier=event.tier,

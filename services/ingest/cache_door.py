@@ -222,10 +222,8 @@ class CacheDoor:
 
 def _source_of(result: ResponseCompleted) -> UUID:
     """The entry, or the leader in flight, whose answer a request was given; 409 where it was bought for the request."""
-    if result.hit is not None:
-        return result.hit.entry_id
-    if result.leader_id is not None:
-        return result.leader_id
+    if result.answer_of is not None:
+        return result.answer_of
     raise HTTPException(
         HTTPStatus.CONFLICT, f"this answer was bought for this very request ({result.source}); no entry was served"
     )

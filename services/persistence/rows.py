@@ -7,7 +7,7 @@ one, the replacement character (U+FFFD) stands in its place, for an answer that 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -133,7 +133,6 @@ def cache_entry(event: Event, policy: Policy) -> Record | None:
     if len(event.output_text) > policy.cache.bounds.max_answer_chars:
         metrics.UNCACHED.labels("too_long").inc()
         return None
-    expires_at = event.completed_at + timedelta(seconds=freshness.ttl_s)
     row = (
         key.scope,
         key.exact,
@@ -150,8 +149,7 @@ def cache_entry(event: Event, policy: Policy) -> Record | None:
         freshness.reason,
         event.cost_usd,
         event.completed_at,
-        expires_at,
-        expires_at + timedelta(seconds=policy.stale_s(freshness.category)),
+        *policy.lifetime(freshness, event.completed_at),
     )
     return Record(CACHE_ENTRIES, _storable(row))
 
@@ -181,7 +179,7 @@ def _answer(event: ResponseCompleted) -> Record:
     # The leader's id is the id of the entry that its answer becomes. An answer that many waited for is worth as much as
     # one that many asked for in turn: each was served, and none was bought. Where the answer becomes no entry, nobody
     # asks for what was counted, and it is swept away.
-    answer_of = event.hit.entry_id if event.hit else event.leader_id
+    answer_of = event.answer_of
     row = (
         event.request_id,
         event.tenant,

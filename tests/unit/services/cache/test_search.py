@@ -64,7 +64,7 @@ async def test_a_long_prompt_is_not_embedded(searching: Searching) -> None:
     assert await searching.search(make.key("x" * 21)) == Found(None, trouble="too long to be matched by meaning")
     assert searching.embedder.embedded == []
     assert len(searching.lookup.asked) == 1
-    assert await searching.search.vector(make.key("x" * 20)) is not None
+    assert (await searching.search.embedded(make.key("x" * 20, embedding=None))).embedding is not None
 
 
 async def test_a_prompt_the_model_reads_in_part_only_has_no_vector(searching: Searching) -> None:
@@ -80,7 +80,7 @@ async def test_while_the_embedder_is_away_the_same_prompt_is_found_all_the_same(
     searching.lookup.same = entry("a")
     found = await searching.search(make.key("a"))
     assert (found.vector, found.exact, found.trouble) == (None, searching.lookup.same, "the embedder is away")
-    assert await searching.search.vector(make.key("a")) is None
+    assert (await searching.search.embedded(make.key("a", embedding=None))).embedding is None
 
 
 async def test_a_table_that_is_away_is_counted_and_the_vector_stays(searching: Searching) -> None:
