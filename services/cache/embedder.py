@@ -96,10 +96,6 @@ class Embedder:
         """One unit vector of shape (384,) for each text."""
         return list(await self.embed(texts))
 
-    async def read(self, texts: Sequence[str]) -> Sequence[Reading]:
-        """A reading of each text, computed beside the event loop."""
-        return await asyncio.to_thread(self.read_now, texts)
-
     def embed_now(self, texts: Sequence[str]) -> Vectors:
         """The same as ``embed``, in this thread: mean of the token vectors, scaled to length 1."""
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)

@@ -27,8 +27,6 @@ from shared.events import Evidence
 Reason = Literal["static", "confident", "below threshold", "too risky", "too far", "exact only: bound not held"]
 EXACT_ONLY: Final = "exact only: bound not held"
 SERVED: Final = frozenset({"static", "confident"})
-# What no evidence overrules, of the reasons a verifier gives; the others are evidence among others (``objected``).
-FORBIDDING: Final = frozenset({"unreadable", "numbers", "negation", "units", "antonyms", "names"})
 
 # How fast the cutoff follows the spending, in log risk: what is spent strays from the bound by no more than
 # ln(most_risk / LEAST_CUTOFF) / PACE times the bound, that is by the errors 760 requests may have.

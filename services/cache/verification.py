@@ -103,8 +103,3 @@ class Verifier:
             while len(self._kept) > READINGS_KEPT:
                 self._kept.popitem(last=False)
         return found
-
-
-def differs(asked: str, stored: str) -> Reason | None:
-    """Why the answer to ``stored`` must not be served for ``asked``, by the guards alone; None when none speaks."""
-    return objection(Pairing(asked, stored))

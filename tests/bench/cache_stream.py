@@ -38,13 +38,15 @@ from numpy.typing import NDArray
 
 from services.cache.embedder import Embedder
 from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.threshold import FORBIDDING, Audited, LearnedThreshold, Settings
-from services.cache.verification import differs
+from services.cache.threshold import Audited, LearnedThreshold, Settings
 from shared.events import Evidence
 from shared.policy import CachePolicy
 from tests.bench.report import Measure, report
 from tests.bench.texts import rows, vectors
+from tests.support.guards import differs
 
+# In the second way: reasons of a guard that no evidence overrules; the others are evidence (``objected``).
+FORBIDDING: Final = frozenset({"unreadable", "numbers", "negation", "units", "antonyms", "names"})
 SHUFFLES: Final = 6
 # Least cosine of a candidate; the learned threshold looks no farther down than this.
 FLOOR: Final = 0.5

@@ -35,7 +35,7 @@ async def test_vectors_have_length_one_and_the_dimensions_of_the_table(embedder:
 
 async def test_no_text_is_no_vector(embedder: Embedder) -> None:
     assert (await embedder.embed([])).shape == (0, DIMENSIONS)
-    assert await embedder.read([]) == []
+    assert embedder.read_now([]) == []
 
 
 def test_a_vector_does_not_depend_on_what_else_is_in_the_batch() -> None:
@@ -59,7 +59,7 @@ async def test_another_wording_is_nearer_than_another_question(embedder: Embedde
 
 async def test_a_reading_has_a_state_and_a_place_for_each_word_piece(embedder: Embedder) -> None:
     text = "Is Málaga embeddable?"
-    long, short = await embedder.read(["Something longer than that, so that there is padding", text])
+    long, short = embedder.read_now(["Something longer than that, so that there is padding", text])
     assert short.tokens == ("is", "malaga", "em", "##bed", "##dable", "?")
     assert [text[start:end] for start, end in short.offsets] == ["Is", "Málaga", "em", "bed", "dable", "?"]
     assert short.states.shape == (len(short.tokens), DIMENSIONS)
@@ -68,7 +68,7 @@ async def test_a_reading_has_a_state_and_a_place_for_each_word_piece(embedder: E
 
 
 async def test_a_text_without_words_has_no_states(embedder: Embedder) -> None:
-    (reading,) = await embedder.read([""])
+    (reading,) = embedder.read_now([""])
     assert (reading.tokens, reading.states.shape) == ((), (0, DIMENSIONS))
 
 

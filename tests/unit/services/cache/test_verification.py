@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from services.cache import verification
 from services.cache.embedder import Embedder, Reading
-from services.cache.verification import LEFTOVER_FLOOR, Pair, Verifier, differs
+from services.cache.verification import LEFTOVER_FLOOR, Pair, Verifier
+from tests.support.guards import differs
 
 text = st.text(max_size=60)
 words = st.sampled_from(["how", "many", "days", "has", "the", "long", "month", "of", "rain", "and", "wind"])
