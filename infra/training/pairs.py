@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from services.cache.alignment import SYNONYM, Alignment, align
-from services.cache.guards import Pairing, objection
-from services.cache.lexicon import LEXICON, lexicon
-from services.cache.questions import question
+from services.cache.verification.alignment import SYNONYM, Alignment, align
+from services.cache.verification.guards import Pairing, objection
+from services.cache.verification.lexicon import LEXICON, lexicon
+from services.cache.verification.questions import question
 
 Edit = Callable[[str, random.Random], str | None]
 

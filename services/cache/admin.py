@@ -11,10 +11,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.cache.audits import Audits
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Explained
 from services.cache.judgement import Considered
+from services.cache.learning.audits import Audits
 from shared import database
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from services.cache.admin import Admin
-from services.cache.audits import Audits
 from services.cache.census import Census
 from services.cache.eligibility import Eligible
 from services.cache.embedder import Embedder
@@ -13,15 +12,16 @@ from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
 from services.cache.judgement import Judge
+from services.cache.learning.audits import Audits
+from services.cache.learning.shadows import Shadows
+from services.cache.learning.threshold import LearnedThreshold, Settings
 from services.cache.lookup import Lookup
 from services.cache.news import News
 from services.cache.reembedding import Reembedding
 from services.cache.remote_embedder import RemoteEmbedder
 from services.cache.search import Embeds, Search
 from services.cache.selection import Forgotten
-from services.cache.shadows import Shadows
-from services.cache.threshold import LearnedThreshold, Settings
-from services.cache.verification import Verifier
+from services.cache.verification.verifier import Verifier
 from services.cache.warming import Warming
 from shared.background import background
 from shared.clock import Clock

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.cache.admin import SQL
-from services.cache.audits import Audits
 from services.cache.judgement import Judge
+from services.cache.learning.audits import Audits
 from shared import database
 from shared.clock import Clock
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from services.cache.audits import Audits
 from services.cache.eligibility import Eligibility, Eligible
 from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
 from services.cache.judgement import SAME_PROMPT, VERIFIED, Considered, Judge
+from services.cache.learning.audits import Audits
+from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.scope import cache_key
 from services.cache.search import Found, Search, embedded
 from services.cache.selection import Forgotten
-from services.cache.shadows import Shadows
 from shared.clock import Clock
 from shared.errors import Park
 from shared.events import (

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.cache.batching import Batcher
+from services.cache.learning.neighbours import AnswerGroups, weigh
+from services.cache.learning.threshold import LearnedThreshold
 from services.cache.lookup import Entry
-from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.threshold import LearnedThreshold
-from services.cache.verification import Pair, Verdict, Verifier
+from services.cache.verification.verifier import Pair, Verdict, Verifier
 from shared.events import Evidence
 from shared.policy import Policy
 from shared.telemetry import metrics

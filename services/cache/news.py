@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from services.cache.audits import Audits
 from services.cache.front import Front
 from services.cache.inflight import InFlight
+from services.cache.learning.audits import Audits
+from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.selection import Forgotten, concerns
-from services.cache.shadows import Shadows
 from shared.events import (
     CacheAudited,
     CacheFilled,

@@ -24,10 +24,10 @@ import numpy as np
 from rich.console import Console
 
 from infra.training import verifier as training
-from services.cache import classifier
 from services.cache.embedder import Embedder
-from services.cache.guards import Pairing, objection
-from services.cache.verification import Pair, Verdict, Verifier
+from services.cache.verification import classifier
+from services.cache.verification.guards import Pairing, objection
+from services.cache.verification.verifier import Pair, Verdict, Verifier
 from shared.policy import CachePolicy
 from tests.bench.report import Measure, report
 

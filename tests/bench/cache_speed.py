@@ -26,7 +26,7 @@ from services.cache import weights
 from services.cache.embedder import Embedder, Vectors
 from services.cache.front import Front
 from services.cache.lookup import Asked, Entry, Found, Lookup
-from services.cache.verification import Pair, Verifier
+from services.cache.verification.verifier import Pair, Verifier
 from shared import database
 from shared.policy import CachePolicy
 from tests.bench import gptcache

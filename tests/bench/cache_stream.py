@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.cache.embedder import Embedder
-from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.threshold import Audited, LearnedThreshold, Settings
+from services.cache.learning.neighbours import AnswerGroups, weigh
+from services.cache.learning.threshold import Audited, LearnedThreshold, Settings
 from shared.events import Evidence
 from shared.policy import CachePolicy
 from tests.bench.report import Measure, report

@@ -1,6 +1,6 @@
 """The guards of the cache's verification, asked about two texts."""
 
-from services.cache.guards import Pairing, Reason, objection
+from services.cache.verification.guards import Pairing, Reason, objection
 
 
 def differs(asked: str, stored: str) -> Reason | None:

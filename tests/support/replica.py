@@ -9,18 +9,18 @@ from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 
-from services.cache.audits import Audits
 from services.cache.eligibility import Eligible
 from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
 from services.cache.judgement import Judge
+from services.cache.learning.audits import Audits
+from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Asked, Entry, Found
 from services.cache.news import News
 from services.cache.search import Search
 from services.cache.selection import Forgotten
-from services.cache.shadows import Shadows
 from services.cache.warming import Warming
 from shared.database import DatabaseUnavailable
 from shared.events import (

@@ -7,9 +7,9 @@ import numpy as np
 
 from infra.training.pairs import Labelled, Unaware, generated
 from infra.training.verifier import LICENCES, fit, write
-from services.cache import classifier
-from services.cache.features import NAMES
-from services.cache.guards import Pairing, objection
+from services.cache.verification import classifier
+from services.cache.verification.features import NAMES
+from services.cache.verification.guards import Pairing, objection
 
 SOURCES = [
     ("food", "How do I bake fresh bread at home?"),

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cache.judgement import Judge
+from services.cache.learning.neighbours import weigh
+from services.cache.learning.threshold import LearnedThreshold, Settings
 from services.cache.lookup import Entry
-from services.cache.neighbours import weigh
-from services.cache.threshold import LearnedThreshold, Settings
 from tests.support import make
 from tests.support.replica import Decision, FakeLearned, FakeVerifier, InlineJudge, near
 

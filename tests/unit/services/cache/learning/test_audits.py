@@ -7,8 +7,8 @@ import asyncpg
 import numpy as np
 import pytest
 
-from services.cache import audits
-from services.cache.audits import RECALLED
+from services.cache.learning import audits
+from services.cache.learning.audits import RECALLED
 from shared.events import CacheAudited, Event, Evidence, RequestMissed
 from shared.telemetry import metrics
 from tests.support import make

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.questions import question
+from services.cache.verification.questions import question
 
 
 @pytest.mark.parametrize(

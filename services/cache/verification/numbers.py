@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from services.cache.words import NUMERALS
+from services.cache.verification.words import NUMERALS
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _DIGITS: Final = re.compile(r"(?:(?<![\w.)-])[-−])?\d+(?:[.,:]\d+)*|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")

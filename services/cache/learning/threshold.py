@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
 
-from services.cache.risk import UNIT, Features, RiskModel, features
-from services.cache.sampling import LEAST_SAMPLED, Z997, FadingSample
+from services.cache.learning.risk import UNIT, Features, RiskModel, features
+from services.cache.learning.sampling import LEAST_SAMPLED, Z997, FadingSample
 from shared.events import Evidence
 
 Reason = Literal["static", "confident", "below threshold", "too risky", "too far", "exact only: bound not held"]

@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from services.cache.words import (
+from services.cache.verification.words import (
     FILLERS,
     FUNCTION,
     GENDERED,

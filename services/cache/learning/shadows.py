@@ -12,9 +12,9 @@ from uuid import UUID
 
 import structlog
 
-from services.cache.agreement import Embed, agreement
-from services.cache.budget import HourlyBudget
 from services.cache.judgement import Considered
+from services.cache.learning.agreement import Embed, agreement
+from services.cache.learning.budget import HourlyBudget
 from services.cache.lookup import Entry
 from services.cache.search import Search
 from shared.clock import Clock

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.cache.features import NAMES, Floats
+from services.cache.verification.features import NAMES, Floats
 from shared.errors import StartupError
 
 SHIPPED: Final = Path(__file__).with_name("verifier.json")

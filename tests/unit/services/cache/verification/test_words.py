@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.lexicon import lemma, lexicon, participle
-from services.cache.words import words
+from services.cache.verification.lexicon import lemma, lexicon, participle
+from services.cache.verification.words import words
 
 
 def texts(text: str) -> list[str]:

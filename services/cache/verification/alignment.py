@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.cache.lexicon import lexicon
-from services.cache.questions import Question
-from services.cache.words import PERSONS, Word
+from services.cache.verification.lexicon import lexicon
+from services.cache.verification.questions import Question
+from services.cache.verification.words import PERSONS, Word
 
 # Where more is left over on both sides the prompts differ, whatever the dictionary says.
 MOST_RELATED = 12

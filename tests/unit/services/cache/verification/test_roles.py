@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.cache.alignment import align
-from services.cache.questions import question
-from services.cache.roles import reordered
+from services.cache.verification.alignment import align
+from services.cache.verification.questions import question
+from services.cache.verification.roles import reordered
 
 
 def moved(one: str, other: str) -> bool:

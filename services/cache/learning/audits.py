@@ -15,10 +15,10 @@ from uuid import UUID
 
 import structlog
 
-from services.cache.agreement import Embed, agreement
 from services.cache.judgement import Considered
-from services.cache.neighbours import AnswerGroups
-from services.cache.threshold import Audited, LearnedThreshold
+from services.cache.learning.agreement import Embed, agreement
+from services.cache.learning.neighbours import AnswerGroups
+from services.cache.learning.threshold import Audited, LearnedThreshold
 from shared import database
 from shared.clock import Clock
 from shared.events import CacheAudited, CacheKey, Event, Request, ResponseCompleted

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache import verification
 from services.cache.embedder import Embedder, Reading
-from services.cache.verification import LEFTOVER_FLOOR, Pair, Verifier
+from services.cache.verification import verifier as verification
+from services.cache.verification.verifier import LEFTOVER_FLOOR, Pair, Verifier
 from tests.support.guards import differs
 
 text = st.text(max_size=60)

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from services.cache import classifier
-from services.cache.classifier import Classifier
-from services.cache.features import Reading, features
-from services.cache.guards import Pairing, Reason, objection
+from services.cache.verification import classifier
+from services.cache.verification.classifier import Classifier
+from services.cache.verification.features import Reading, features
+from services.cache.verification.guards import Pairing, Reason, objection
 
 # What is left over on a side must be made up for by nearness. Chosen on the public halves, QQP's pairs among them.
 LEFTOVER_FLOOR: Final = 0.93

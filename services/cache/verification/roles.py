@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from services.cache.alignment import Alignment
-from services.cache.lexicon import participle
-from services.cache.questions import Question
-from services.cache.words import NEGATIONS, PREPOSITIONS
+from services.cache.verification.alignment import Alignment
+from services.cache.verification.lexicon import participle
+from services.cache.verification.questions import Question
+from services.cache.verification.words import NEGATIONS, PREPOSITIONS
 
 _BE: Final = {"am", "is", "are", "was", "were", "be", "been", "being", "get", "gets", "got", "getting"}
 _LISTS: Final = {"and", "or", "vs", "versus", "nor"}

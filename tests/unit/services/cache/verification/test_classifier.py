@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.cache import classifier
 from services.cache.embedder import Embedder
-from services.cache.features import NAMES, features
-from services.cache.guards import Pairing
+from services.cache.verification import classifier
+from services.cache.verification.features import NAMES, features
+from services.cache.verification.guards import Pairing
 from shared.errors import StartupError
 
 

@@ -8,12 +8,12 @@ from functools import cached_property
 from itertools import product
 from typing import Final, Literal
 
-from services.cache.alignment import Alignment, align
-from services.cache.lexicon import degrees, lexicon
-from services.cache.numbers import numbers
-from services.cache.questions import Question, question
-from services.cache.roles import reordered
-from services.cache.words import FUNCTION, LIGHT, NEGATIONS
+from services.cache.verification.alignment import Alignment, align
+from services.cache.verification.lexicon import degrees, lexicon
+from services.cache.verification.numbers import numbers
+from services.cache.verification.questions import Question, question
+from services.cache.verification.roles import reordered
+from services.cache.verification.words import FUNCTION, LIGHT, NEGATIONS
 
 Reason = Literal[
     "unreadable", "numbers", "negation", "units", "antonyms", "names", "question", "person", "tense", "reference",

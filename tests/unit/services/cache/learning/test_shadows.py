@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.cache import shadows
+from services.cache.learning import shadows
+from services.cache.learning.shadows import REFRESH_AGAIN_S
 from services.cache.lookup import Entry
-from services.cache.shadows import REFRESH_AGAIN_S
 from shared.events import (
     CacheAudited,
     CacheControl,

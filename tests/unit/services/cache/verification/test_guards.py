@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.guards import Pairing, objection
+from services.cache.verification.guards import Pairing, objection
 
 FOOLERS = """
 numbers  | How long is three weeks?              | How long is four weeks?

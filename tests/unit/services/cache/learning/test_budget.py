@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.budget import HOUR_S, HourlyBudget
+from services.cache.learning.budget import HOUR_S, HourlyBudget
 
 
 @given(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.cache.neighbours import AnswerGroups, weigh
-from services.cache.sampling import FadingSample
-from services.cache.threshold import SERVED, Audited, LearnedThreshold, Settings
+from services.cache.learning.neighbours import AnswerGroups, weigh
+from services.cache.learning.sampling import FadingSample
+from services.cache.learning.threshold import SERVED, Audited, LearnedThreshold, Settings
 from shared.events import Evidence
 
 cosines = st.floats(-1, 1)

@@ -10,10 +10,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cache.alignment import EXACT, KIN, SYNONYM
-from services.cache.guards import Pairing
-from services.cache.questions import Question
-from services.cache.words import AUXILIARIES, GENDERED, PREPOSITIONS, PRONOUNS
+from services.cache.verification.alignment import EXACT, KIN, SYNONYM
+from services.cache.verification.guards import Pairing
+from services.cache.verification.questions import Question
+from services.cache.verification.words import AUXILIARIES, GENDERED, PREPOSITIONS, PRONOUNS
 
 Floats = NDArray[np.float32]
 NAMES: Final = (

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from services.cache.lexicon import lemma
+from services.cache.verification.lexicon import lemma
 
 # A word may end in ++ or #: C, C++ and C# are three languages. Symbols of money and share are words.
 _WORD: Final = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['’`´][^\W\d_]+)*(?:\+\+|#(?!\w))?|[$€£¥₹%°]|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
