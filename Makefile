@@ -13,7 +13,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test train-verifier bench-cache-quality bench-cache-speed check lint types contracts format docs lock clean
+.PHONY: help setup demo test bench-cache-quality bench-cache-speed check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -31,9 +31,6 @@ demo: setup ## start a stack, send it prompts, show the answers and what they co
 test: setup ## unit, contract and end-to-end tests on a private stack
 	@infra/setup/kubectl.sh
 	@$(BIN)/pytest -q $(ARGS)
-
-train-verifier: setup ## train the cache's verifier on DATA=../shared/data, say how good it is, write its weights
-	@OMP_NUM_THREADS=1 $(BIN)/python -m infra.training.verifier $(DATA)
 
 bench-cache-quality: setup ## true duplicates the cache serves, and near misses, on the labelled pairs in DATA
 	@$(BIN)/python -m tests.bench.cache_quality $(DATA)

@@ -322,7 +322,6 @@ class CacheVerdict(Model):
     )
     reason: str = Field(description="why: 'same prompt', 'verified', or what spoke against the nearest entry")
     similarity: float | None = Field(None, description="cosine similarity to the prompt of the nearest entry")
-    probability: float | None = Field(None, description="that both prompts ask the same, by the verifier")
     risk: float | None = Field(None, description="estimated probability that the nearest entry's answer is wrong here")
     entry_id: UUID | None = Field(None, description="the nearest entry, or the leader in flight")
     age_s: NonNegativeInt | None = Field(None, description="seconds since the entry was stored")
@@ -333,18 +332,16 @@ class Evidence(Model):
 
     Attributes:
         similarity: cosine similarity of the two prompts.
-        probability: that they ask the same, by the verifier; 1 where there is none.
-        objected: whether the verifier's classifier advises against it; what a guard forbids gets no further.
+        objected: whether the verifier advises against it; what it forbids gets no further.
         agreeing: how strongly the near entries speak for its answer; None where nobody looked.
         opposing: how strongly they speak for other answers.
-        good: findings that this entry's answer was right for another prompt.
+        good: findings that its answer, or one that says the same, was right for another prompt.
         bad: findings that it was wrong.
         entries: about how many entries there are; None where nobody counted.
         category: of freshness.
     """
 
     similarity: float
-    probability: float = 1.0
     objected: bool = False
     agreeing: float | None = None
     opposing: float | None = None

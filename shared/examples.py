@@ -57,7 +57,6 @@ _VERDICT: dict[str, Any] = {
     "tier": "miss",
     "reason": "numbers",
     "similarity": 0.97,
-    "probability": 0.0,
     "entry_id": "f4c1a3f2-7f0e-8b5a-9c6d-0a1b2c3d4e60",
     "age_s": 812,
 }
@@ -70,7 +69,6 @@ _HIT: dict[str, Any] = {
 }
 _EVIDENCE: dict[str, Any] = {
     "similarity": 0.97,
-    "probability": 0.98,
     "agreeing": 0.97,
     "opposing": 0.6,
     "entries": 1200,

@@ -201,8 +201,7 @@ class CachePolicy(Section):
 
     enabled: bool = True
     threshold: Share = 0.85
-    verifier_threshold: Share | None = None
-    candidates: Annotated[int, Field(ge=1, le=20)] = 3
+    candidates: Annotated[int, Field(ge=1, le=20)] = 8
     max_prompt_chars: PositiveInt = 2000
     leader_patience_s: PositiveFloat = 30
     max_waiting: PositiveInt = 1000
@@ -225,6 +224,11 @@ class CachePolicy(Section):
     def pool_of(self, tenant: str) -> str | None:
         """The shared pool a tenant is in; None for a tenant that keeps its answers to itself."""
         return next((pool for pool, tenants in self.pools.items() if tenant in tenants), None)
+
+    def owner_of(self, tenant: str) -> tuple[str, str]:
+        """Whose answers a tenant is given: ``("pool", …)`` or ``("tenant", …)``."""
+        pool = self.pool_of(tenant)
+        return ("tenant", tenant) if pool is None else ("pool", pool)
 
 
 class Category(Section):

@@ -103,7 +103,6 @@ class Admin:
         return {
             "verdict": explained.verdict.model_dump(mode="json"),
             "threshold": self._policy.cache.threshold,
-            "verifier_threshold": self._policy.cache.verifier_threshold,
             "candidates": [_candidate(each, now) for each in explained.considered],
             "answer": explained.answer,
             "key": {"scope": str(explained.key.scope), "exact": str(explained.key.exact)},
@@ -116,7 +115,6 @@ def _candidate(considered: Considered, now: datetime) -> dict[str, Any]:
         "entry_id": str(entry.entry_id),
         "prompt": entry.prompt,
         "similarity": entry.similarity,
-        "probability": considered.evidence.probability,
         "risk": considered.risk,
         "reason": considered.reason,
         "age_s": entry.age_s(now),

@@ -13,15 +13,15 @@ from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
 from services.cache.judgement import Judge
 from services.cache.learning.audits import Audits
+from services.cache.learning.lessons import Lessons
 from services.cache.learning.shadows import Shadows
-from services.cache.learning.threshold import LearnedThreshold, Settings
+from services.cache.learning.threshold import Settings
 from services.cache.lookup import Lookup
 from services.cache.news import News
 from services.cache.reembedding import Reembedding
 from services.cache.remote_embedder import RemoteEmbedder
 from services.cache.search import Embeds, Search
 from services.cache.selection import Forgotten
-from services.cache.verification.verifier import Verifier
 from services.cache.warming import Warming
 from shared.background import background
 from shared.clock import Clock
@@ -45,15 +45,15 @@ class Cache:
 
     @classmethod
     def assemble(cls, policy: Policy, pool: "Pool", embedder: Embeds, clock: Clock) -> Self:
-        """A replica that searches with ``embedder``; pairs are verified, and answers compared, by the one built in."""
+        """A replica that searches with ``embedder``; answers are compared by the one built in."""
         rules, reader = policy.cache, embedder if isinstance(embedder, Embedder) else Embedder()
         lookup = Lookup(pool, candidates=rules.candidates, dimensions=rules.embedder.length)
         search = Search(embedder, lookup, clock, max_prompt_chars=rules.max_prompt_chars)
         front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes)
-        learned = LearnedThreshold(_stated(policy), random.Random())
-        judge = Judge(policy, Verifier(reader, threshold=rules.verifier_threshold), learned)
+        lessons = Lessons(_stated(policy), rules.owner_of, random.Random())
+        judge = Judge(policy, lessons)
         in_flight = InFlight(clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
-        audits = Audits(rules.audit, learned, judge.groups, reader.embed, clock)
+        audits = Audits(rules.audit, lessons, judge.groups, reader.embed, clock)
         shadows = Shadows(rules, search, reader.embed, clock)
         forgotten = Forgotten(clock)
         parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten)

@@ -110,7 +110,7 @@ class CacheHandler:
             trouble = ""
         else:
             found = await self._parts.search(key)
-            considered, trouble = await self._judged(request, key, found, counts=False), found.trouble
+            considered, trouble = self._judged(request, key, found, counts=False), found.trouble
         if hit := _served(considered):
             return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
         return Explained(key, self._verdict(considered, trouble), considered)
@@ -149,7 +149,7 @@ class CacheHandler:
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key)
-        considered = await self._judged(request, key, found)
+        considered = self._judged(request, key, found)
         for each in considered:
             if each.against is not None:
                 metrics.VETOES.labels(each.against).inc()
@@ -157,22 +157,20 @@ class CacheHandler:
                 self._parts.front.put(found.exact)
         return found, considered
 
-    async def _judged(
-        self, request: Request, key: CacheKey, found: Found, *, counts: bool = True
-    ) -> Sequence[Considered]:
+    def _judged(self, request: Request, key: CacheKey, found: Found, *, counts: bool = True) -> Sequence[Considered]:
         if found.exact is not None and self._usable(request, found.exact):
             return (self._parts.judge.exact(found.exact),)
         if found.trouble:
             return ()  # nothing was looked for by meaning
         near = [entry for entry in found.near if self._usable(request, entry)]
-        return await self._parts.judge.consider(key.prompt, near, counts=counts)
+        return self._parts.judge.consider(key.prompt, near, tenant=request.tenant, counts=counts)
 
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
         """The answer of a request in flight whose prompt is near and verified; None where there is none."""
         refused: set[Leader] = set()
         while candidates := [each for each in self._parts.in_flight.near(own, vector) if each[0] not in refused]:
             leader, similarity = candidates[0]
-            if await self._parts.judge.same(own.key.prompt, leader.key.prompt, similarity) is not None:
+            if self._parts.judge.shared(own.key.prompt, leader.key.prompt, tenant=request.tenant):
                 refused.add(leader)
                 continue
             if not self._parts.in_flight.borrow(own, leader):
@@ -301,7 +299,6 @@ class CacheHandler:
             tier="miss" if considered.against else entry.match,
             reason=considered.reason,
             similarity=entry.similarity,
-            probability=considered.evidence.probability,
             risk=considered.risk,
             entry_id=entry.entry_id,
             age_s=entry.age_s(self._clock.now()),

@@ -231,10 +231,8 @@ def _source_of(result: ResponseCompleted) -> UUID:
 
 def _evidence(result: ResponseCompleted, origin: Origin) -> Evidence:
     """What is still known of what the hit was decided on; it was served, so its prompts were taken for the same."""
-    verdict = result.verdict
     return Evidence(
         similarity=1.0 if result.similarity is None else result.similarity,
-        probability=1.0 if verdict is None or verdict.probability is None else verdict.probability,
         good=origin.good,
         bad=origin.bad,
         category=result.freshness.category if result.freshness else "",

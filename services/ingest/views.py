@@ -30,7 +30,6 @@ class Cached(BaseModel):
     )
     reason: str | None = Field(None, description="why; for a miss what spoke against the nearest entry")
     similarity: float | None = Field(None, description="cosine similarity to the prompt of the entry")
-    probability: float | None = Field(None, description="that both prompts ask the same, by the verifier")
     entry_id: UUID | None = Field(
         None, description="the entry, or the request in flight, that answered; for a miss the nearest entry"
     )
@@ -105,7 +104,6 @@ def _cached(result: ResponseCompleted, now: datetime) -> Cached:
         tier=verdict.tier,
         reason=verdict.reason or None,
         similarity=verdict.similarity if result.similarity is None else result.similarity,
-        probability=verdict.probability,
         entry_id=verdict.entry_id,
         age_s=verdict.age_s,
     )

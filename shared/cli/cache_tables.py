@@ -67,7 +67,7 @@ def lookup(shown: Shown, *, explain: bool) -> None:
     verdict = shown.get("verdict") or {}
     tier = verdict.get("tier") or "unknown"
     facts = [f"[{COLOURS.get(tier, 'white')}]{escape(tier)}[/]", escape(verdict.get("reason") or "")]
-    for name, text in (("similarity", _number), ("probability", _number), ("risk", _number)):
+    for name, text in (("similarity", _number), ("risk", _number)):
         if verdict.get(name) is not None:
             facts.append(f"{name} {text(verdict[name])}")
     if verdict.get("age_s") is not None:
@@ -81,7 +81,6 @@ def lookup(shown: Shown, *, explain: bool) -> None:
         shown.get("candidates"),
         ("prompt", "prompt", _cut),
         ("similar", "similarity", _number),
-        ("same", "probability", _number),
         ("risk", "risk", _number),
         ("reason", "reason", _text),
         ("age", "age_s", _span),
@@ -93,8 +92,7 @@ def lookup(shown: Shown, *, explain: bool) -> None:
     )
     for number, candidate in enumerate(shown.get("candidates") or (), start=1):
         _say(f"[dim]entry {number}[/dim]  {_text(candidate.get('entry_id'))}  {_text(candidate.get('model'))}")
-    limits = (("threshold", "threshold"), ("verifier", "verifier_threshold"))
-    known = [f"{name} {_number(shown[key])}" for name, key in limits if shown.get(key) is not None]
+    known = [] if shown.get("threshold") is None else [f"threshold {_number(shown['threshold'])}"]
     known += [f"{name} {_text(value)}" for name, value in (shown.get("key") or {}).items()]
     _say(f"[dim]{'  ·  '.join(known)}[/dim]")
 

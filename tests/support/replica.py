@@ -128,35 +128,20 @@ class FakeLookup:
         ]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the verifier says of a pair."""
-
-    same: bool = True
-    probability: float = 0.99
-    reason: str | None = None
-
-
-class FakeVerifier:
-    """Agrees, unless a test said otherwise about one of the two prompts or about both."""
+class FakeGuards:
+    """Nothing speaks against a pair, unless a test said so about one of the two prompts or about both."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[frozenset[str], Verdict] = {}
+        self.reasons: dict[frozenset[str], str] = {}
         self.judged: list[tuple[str, str]] = []
 
-    def says(self, *prompts: str, reason: str = "number", probability: float = 0.0) -> None:
+    def says(self, *prompts: str, reason: str = "numbers") -> None:
         """Speak against a prompt, or against a pair of them."""
-        self.verdicts[frozenset(prompts)] = Verdict(same=False, probability=probability, reason=reason)
+        self.reasons[frozenset(prompts)] = reason
 
-    def judge(self, pairs: Sequence[Any]) -> Sequence[Verdict]:
-        self.judged.extend((pair.asked, pair.stored) for pair in pairs)
-        return [self._judged(pair.asked, pair.stored) for pair in pairs]
-
-    def _judged(self, asked: str, stored: str) -> Verdict:
-        for prompts, verdict in self.verdicts.items():
-            if prompts <= {asked, stored}:
-                return verdict
-        return Verdict()
+    def __call__(self, asked: str, stored: str) -> str | None:
+        self.judged.append((asked, stored))
+        return next((reason for prompts, reason in self.reasons.items() if prompts <= {asked, stored}), None)
 
 
 @dataclass
@@ -180,12 +165,12 @@ class State:
     low: float = 0.0
     high: float = 1.0
     threshold: float = 0.9
-    exact_only: bool = False
+    exact_only: int = 0
 
 
 @dataclass
 class FakeLearned:
-    """Decides what a test said, and keeps what it was taught.
+    """Decides what a test said, for all tenants, and keeps what it was taught.
 
     Attributes:
         idle: requests in which it had nothing to decide.
@@ -196,6 +181,10 @@ class FakeLearned:
     learned: list[Any] = field(default_factory=list)
     decided: list[Any] = field(default_factory=list)
     idle: int = 0
+    exact_only: bool = False
+
+    def of(self, tenant: str) -> "FakeLearned":
+        return self
 
     def floor(self, category: str) -> float:
         return self.floors.get(category, 0.9)
@@ -204,7 +193,7 @@ class FakeLearned:
         self.decided.append(evidence)
         return self.decision
 
-    def learn(self, label: Any) -> None:
+    def learn(self, tenant: str, label: Any) -> None:
         self.learned.append(label)
 
     def unmatched(self) -> None:
@@ -212,16 +201,6 @@ class FakeLearned:
 
     def state(self) -> State:
         return State(seen=len(self.learned))
-
-
-class InlineJudge(Judge):
-    """Verifies on the event loop, taking as many turns of it as ``pause`` says, so that a test can wait for it."""
-
-    pause: Callable[[], int] = staticmethod(lambda: 0)
-
-    async def _verify_each(self, pairs: Sequence[Any]) -> Sequence[Any]:
-        await turns(self.pause())
-        return self._verifier.judge(pairs)
 
 
 class Replica:
@@ -238,7 +217,7 @@ class Replica:
         rules = self.policy.cache
         self.embedder = FakeEmbedder(angles)
         self.lookup = FakeLookup()
-        self.verifier = FakeVerifier()
+        self.guards = FakeGuards()
         self.learned = FakeLearned()
         self.front = Front(max_entries=100, max_bytes=10_000_000)
         self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
@@ -246,7 +225,7 @@ class Replica:
             self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=rules.max_prompt_chars
         )
         learned = cast("Any", self.learned)
-        self.judge = InlineJudge(self.policy, cast("Any", self.verifier), learned)
+        self.judge = Judge(self.policy, learned, self.guards)
         self.audits = Audits(rules.audit, learned, self.judge.groups, self.embedder.compare, self.clock)
         self.shadows = Shadows(rules, self.search, self.embedder.compare, self.clock)
         self.forgotten = Forgotten(self.clock)
@@ -310,8 +289,8 @@ class Replica:
         return [event for event in self.events if isinstance(event, ShadowRequested)]
 
     def jittery(self, random: Random) -> None:
-        """Let embedding and verifying take their time, a different one each time."""
-        self.embedder.pause = self.judge.pause = lambda: random.randrange(12)
+        """Let embedding take its time, a different one each time."""
+        self.embedder.pause = lambda: random.randrange(12)
 
 
 async def turns(number: int) -> None:

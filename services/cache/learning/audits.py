@@ -17,8 +17,9 @@ import structlog
 
 from services.cache.judgement import Considered
 from services.cache.learning.agreement import Embed, agreement
+from services.cache.learning.lessons import Lessons
 from services.cache.learning.neighbours import AnswerGroups
-from services.cache.learning.threshold import Audited, LearnedThreshold
+from services.cache.learning.threshold import Audited
 from shared import database
 from shared.clock import Clock
 from shared.events import CacheAudited, CacheKey, Event, Request, ResponseCompleted
@@ -47,19 +48,17 @@ class Pending:
 class Audits:
     """Compares answers, and keeps the learned threshold up to date."""
 
-    def __init__(
-        self, policy: AuditPolicy, learned: LearnedThreshold, groups: AnswerGroups, embed: Embed, clock: Clock
-    ) -> None:
+    def __init__(self, policy: AuditPolicy, lessons: Lessons, groups: AnswerGroups, embed: Embed, clock: Clock) -> None:
         self._policy = policy
-        self._learned = learned
+        self._lessons = lessons
         self._groups = groups
         self._embed = embed
         self._clock = clock
         self._pending: dict[UUID, Pending] = {}
 
     def expect(self, request: Request, key: CacheKey, considered: Sequence[Considered]) -> None:
-        """Remember the nearest entry of a miss until the bought answer comes; not one that a guard spoke against."""
-        nearest = next((each for each in considered if each.evidence.probability > 0), None)
+        """Remember the nearest entry of a miss until the bought answer comes; not one that is forbidden anyway."""
+        nearest = next((each for each in considered if each.comparable), None)
         if not self._policy.enabled or nearest is None:
             return
         self._pending[request.id] = Pending(nearest, key)
@@ -98,23 +97,24 @@ class Audits:
     def _learn(self, finding: CacheAudited) -> None:
         if finding.kind == "feedback":
             return  # only the wrong ones are reported: they count against their entry, and say nothing about rates
-        self._learned.learn(
-            Audited(finding.evidence, same=finding.same, served=finding.served, sampled=finding.sampled)
+        self._lessons.learn(
+            finding.tenant,
+            Audited(finding.evidence, same=finding.same, served=finding.served, sampled=finding.sampled),
         )
         # The answer that was bought became an entry under the id of its request.
         self._groups.join(finding.request_id, finding.entry_id, same=finding.same)
 
     def _tell(self) -> None:
-        state = self._learned.state()
+        state = self._lessons.state()
         metrics.FALSE_HITS.labels("estimate").set(state.false_hit_rate)
         metrics.FALSE_HITS.labels("low").set(state.low)
         metrics.FALSE_HITS.labels("high").set(state.high)
         metrics.EXACT_ONLY.set(state.exact_only)
         metrics.LEARNED_THRESHOLD.set(state.threshold)
 
-    def summary(self) -> dict[str, float | int | bool]:
+    def summary(self) -> dict[str, float | int]:
         """What is known about how often the cache is wrong."""
-        state = self._learned.state()
+        state = self._lessons.state()
         return {
             "seen": state.seen,
             "served_wrong": state.served_wrong,

@@ -27,8 +27,7 @@ _PRIOR: Final = np.array(
         (0.0, 1.0, -np.inf, 0.0),  # agreeing, above the similarity
         (0.0, 0.25, -np.inf, 0.0),  # both together
         (0.0, 1.0, 0.0, np.inf),  # opposing, above the similarity
-        (0.0, 0.25, -np.inf, 0.0),  # log odds of the verifier
-        (2.5, 1.0, 0.0, np.inf),  # objected: the verifier has good reasons, labels say how good
+        (2.5, 1.0, 0.0, np.inf),  # objected: the guards have good reasons, labels say how good
         (0.0, 0.25, -np.inf, 0.0),  # log of good
         (0.0, 0.25, 0.0, np.inf),  # log of bad
         (0.0, 0.25, 0.0, np.inf),  # log of entries
@@ -42,7 +41,6 @@ _DRIFT: Final = _VARIANCE * np.array((1e-4, *(1e-5,) * (len(_PRIOR) - 1)))
 # Labels at a higher risk than this count in proportion less; while there are few labels, all count.
 _LOCAL: Final = 0.03
 _FEW: Final = 100
-_SURE: Final = 0.01  # the verifier's probabilities beyond 1 % and 99 % count as these
 _ENTRIES: Final = 10_000  # where the number of entries counts as usual
 _FAR: Final = 30.0  # log odds beyond which nothing changes
 
@@ -88,7 +86,6 @@ def features(evidence: Evidence, threshold: float) -> Features:
     near = (evidence.similarity - threshold) / UNIT
     agreeing = 0.0 if evidence.agreeing is None else (evidence.agreeing - evidence.similarity) / UNIT
     opposing = 0.0 if evidence.opposing is None else (evidence.opposing - evidence.similarity) / UNIT
-    sure = min(1 - _SURE, max(_SURE, evidence.probability))
     return np.array(
         (
             1.0,
@@ -96,7 +93,6 @@ def features(evidence: Evidence, threshold: float) -> Features:
             agreeing,
             near * agreeing,
             opposing,
-            math.log(sure / (1 - sure)) / 3,
             float(evidence.objected),
             math.log1p(evidence.good),
             math.log1p(evidence.bad),

@@ -36,15 +36,20 @@ class FadingSample:
         return self._weighted_wrong / self._weight if self._weight else 0.0
 
     @property
+    def size(self) -> float:
+        """How many equally likely audits tell as much: Kish's effective size (Survey Sampling, 1965)."""
+        return self._weight**2 / self._squares if self._weight else 0.0
+
+    @property
     def calibration(self) -> float:
         """Errors found over errors expected, drawn to 1: the mean of a gamma distribution over their ratio."""
         return (TRUST + self._found) / (TRUST + self._expected)
 
     def interval(self, z: float = Z95) -> tuple[float, float]:
-        """The interval of the rate: Wilson's (JASA 22, 1927) at Kish's effective size (1965); 0 to 1 at first."""
+        """The interval of the rate: Wilson's (JASA 22, 1927) at the effective size; 0 to 1 at first."""
         if not self._weight:
             return 0.0, 1.0
-        n, p = self._weight**2 / self._squares, self.rate
+        n, p = self.size, self.rate
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))

@@ -32,13 +32,17 @@ SERVED: Final = frozenset({"static", "confident"})
 # ln(most_risk / LEAST_CUTOFF) / PACE times the bound, that is by the errors 760 requests may have.
 PACE: Final = 0.01
 LEAST_CUTOFF: Final = 1e-4
-# Share of the bound that is spent: the rest is for chance, and for what the estimate gets wrong.
-AIM: Final = 0.95
 # An audit stands for 20 hits or so; the model counts it as this many at the most. More made its weights a lottery of
 # the few audits that find an error, and what a model needs of a sample is not its share but its range.
 MOST_WEIGHT: Final = 2.0
+# Share of the bound that is spent: the rest is for chance, and for what the estimate gets wrong.
+AIM: Final = 0.92
 # Labels that have to show that the bound would be held, before hits are served again.
 PROBATION: Final = 200
+# Audits, by their effective number, and requests before anybody can say that the bound is surely exceeded: the share of
+# hits is not known before, and a single wrong answer among the first audits proves nothing.
+LEAST_AUDITS: Final = 30
+LEAST_REQUESTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +160,13 @@ class LearnedThreshold:
         return Decision(True, risk, self._random.random() < probability, probability, reason)
 
     def floor(self, category: str) -> float:
-        """The least cosine similarity that is worth verifying: nothing below it is served."""
-        static = self._static(category)
-        return static if self._labels < self._settings.warm_labels else static - self._settings.reach
+        """The least cosine similarity that is worth verifying: nothing below it is served, nor learned from."""
+        return self._static(category) - self._settings.reach
+
+    @property
+    def exact_only(self) -> bool:
+        """Whether hits by meaning are suspended, because the bound can't be held."""
+        return self._exact_only
 
     def unmatched(self) -> None:
         """Note a request that has no candidate: it is one of those the bound is about."""
@@ -224,6 +232,8 @@ class LearnedThreshold:
 
     def _broken(self) -> bool:
         """Whether the bound is surely exceeded; very surely, as it is asked at each audit."""
+        if self._audits.size < LEAST_AUDITS or self._requests < LEAST_REQUESTS:
+            return False
         return self._audits.interval(Z997)[0] * self._hits > self._settings.max_error
 
     def _try(self, *, wrong: bool) -> None:

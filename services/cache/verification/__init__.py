@@ -1,5 +1,1 @@
-"""Whether two similar prompts ask the same: guards that refuse with a reason, and a classifier for what they leave."""
-
-from services.cache.verification.verifier import Pair, Verdict, Verifier
-
-__all__ = ["Pair", "Verdict", "Verifier"]
+"""Whether two similar prompts ask the same: each guard is a named reason to say no."""

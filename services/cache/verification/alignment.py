@@ -40,8 +40,11 @@ def align(a: Question, b: Question) -> Alignment:
     for j in b.content:
         places[_key(b.words[j])].append(j)
     for i in a.content:
-        if same := places[_key(a.words[i])]:
-            take(i, same.pop(0), EXACT)
+        same = places[_key(a.words[i])]
+        found = next((j for j in same if not _final_e(a.words[i].text, b.words[j].text)), None)
+        if found is not None:
+            same.remove(found)
+            take(i, found, EXACT)
     _join(a, b, left, right, pairs)
     _join(b, a, right, left, pairs, swapped=True)
     if min(len(left), len(right)) > MOST_RELATED:
@@ -54,6 +57,11 @@ def align(a: Question, b: Question) -> Alignment:
                     take(i, j, how)
                     break
     return Alignment(tuple(sorted(pairs)), tuple(left), tuple(right))
+
+
+def _final_e(one: str, other: str) -> bool:
+    """Stems lose their last e, but car and care, plan and plane are no forms of one word."""
+    return one + "e" == other or other + "e" == one
 
 
 def _key(word: Word) -> str:

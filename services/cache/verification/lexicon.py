@@ -60,11 +60,31 @@ _ALIKE: Final = """
     sort type | kind sort | wealthy rich | smart intelligent | clever intelligent | clever smart | courageous brave
     | sad unhappy | glad happy | scared afraid | afraid fearful | calm peaceful | polite courteous | humble modest |
     selfish egoistic | lazy idle | job work | way method | lose shed | difficulty trouble | freeze lock | lift raise
-    | raise increase | shop store | street road | mistake error | hike trek
+    | raise increase | advantage benefit | lower reduce | resolve fix | vaccine vaccination | autumn fall | large
+    big | client customer | purpose goal | shop store | street road | mistake error | hike trek
     """
 _UNCHANGED: Final = {"hit", "cut", "put", "set", "read", "hurt", "beat", "cost", "shut", "split", "spread", "cast"}
+LONG_ENOUGH: Final = 6
 SHORTEST_STEM: Final = 3
 SHORTEST_INFLECTED: Final = 4
+_PLURALS: Final = {
+    *("alumni", "antennae", "beaux", "brethren", "children", "cola", "criteria", "feet", "fungi", "geese", "genera"),
+    *(
+        "media",
+        "men",
+        "mice",
+        "millennia",
+        "nuclei",
+        "phenomena",
+        "roma",
+        "sera",
+        "spectra",
+        "stimuli",
+        "taxa",
+        "teeth",
+    ),
+    "women",
+}
 # Words of their own before they are forms of another.
 _KEPT: Final = {"left", "found", "ground", "media", "might", "lives", "felt", "rose", "saw", "wedding", "his", "bit"}
 
@@ -121,8 +141,19 @@ def lemma(word: str) -> str:
     """What the inflected forms of a word share; not always a word itself (making gives mak, as make does)."""
     if word in _KEPT:
         return word
-    base = _data()["lemmas"].get(word, word)
+    base = _american(_data()["lemmas"].get(word, word))
     return base if len(base) < SHORTEST_INFLECTED or not base.isalpha() else _stem(base)
+
+
+def _american(word: str) -> str:
+    """Centre as center, organise as organize, colour as color, counselling as counseling."""
+    if len(word) < LONG_ENOUGH:
+        return word
+    word = re.sub(r"(?<=[a-z]{2})(?:ise|yse)(?=[sd]?$)", lambda found: found[0].replace("s", "z"), word)
+    word = re.sub(r"is(?=(?:ing|ations?)$)", "iz", word)
+    word = re.sub(r"(?<=[ct])re(?=s?$)", "er", word)
+    word = re.sub(r"(?<=[bclnv])our(?=s?$|ed$|ing$|ites?$)", "or", word)
+    return re.sub(r"(?<=[aeiou])ll(?=ing$|ed$|ers?$)", "l", word)
 
 
 def _stem(word: str) -> str:
@@ -143,6 +174,12 @@ def _stem(word: str) -> str:
             word = rest[:-1] if doubled else rest
             break
     return word[:-1] if len(word) > SHORTEST_STEM and word.endswith("e") else word
+
+
+def irregular(word: str) -> bool:
+    """Whether a word is an irregular form of a verb, of the past as a rule: bought, ran, been."""
+    changed = _data()["lemmas"].get(word, word) != word
+    return changed and word not in _PLURALS and not word.endswith(("s", "ing"))
 
 
 def participle(word: str) -> bool:

@@ -1,21 +1,36 @@
 """The numbers of a prompt, one spelling for each: 1,000 is 1000, three is 3."""
 
 import re
-from decimal import Decimal
 from typing import Final
 
 from services.cache.verification.words import NUMERALS
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_DIGITS: Final = re.compile(r"(?:(?<![\w.)-])[-−])?\d+(?:[.,:]\d+)*|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
-_DECIMAL: Final = re.compile(r"[-−]?\d+(?:\.\d+)?")
-_THOUSANDS: Final = re.compile(r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DIGITS: Final = re.compile(r"(?:(?<![\w.)-])[-−])?(?:(?<![\w.])\.)?\d+(?:[.,:]\d+)*|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
+_MONEY: Final = re.compile(r"[$€£¥₹]\s*$")
+_THOUSANDS: Final = re.compile(r"[-−]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _ORDINALS: Final = (
     *("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
     *("eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth"),
     "nineteenth",
 )
-_OTHERS: Final = ("hundred", "thousand", "million", "billion", "trillion", "half", "dozen", "once", "twice", "double")
+_OTHERS: Final = (
+    "hundred",
+    "thousand",
+    "million",
+    "billion",
+    "trillion",
+    "half",
+    "dozen",
+    "once",
+    "twice",
+    "double",
+    "couple",
+    "pair",
+    "triple",
+    "thrice",
+    "quarter",
+)
 _NUMBER_WORDS: Final = (
     {word: str(value) for word, value in NUMERALS.items()}
     | {word: str(value) for value, word in enumerate(_ORDINALS)}
@@ -28,7 +43,9 @@ _AMBIGUOUS: Final = {"one", "second"}
 def numbers(text: str) -> tuple[list[str], list[str]]:
     """The numbers of a text in their order, as digits and words alike, and those it writes in words."""
     words = [match[0].lower() for match in _TOKEN.finditer(text)]
-    digits = [_plain(match[0]) for match in _DIGITS.finditer(text)]
+    digits = [
+        _plain(match[0], money=_MONEY.search(text, 0, match.start()) is not None) for match in _DIGITS.finditer(text)
+    ]
     spelled = [
         _NUMBER_WORDS[word]
         for before, word in zip(["", *words], words, strict=False)
@@ -38,11 +55,11 @@ def numbers(text: str) -> tuple[list[str], list[str]]:
     return (digits, spelled) if digits and spelled else (digits or spelled, [])
 
 
-def _plain(number: str) -> str:
-    """One spelling for 1,000 and 1000, for 2.50 and 2.5; versions and times stay as they are."""
+def _plain(number: str, *, money: bool) -> str:
+    """One spelling for 1,000 and 1000, for .5 and 0.5; version 3.10 is not 3.1, only of money the last zeros go."""
+    number = number.replace("−", "-")
     if _THOUSANDS.fullmatch(number):
         number = number.replace(",", "")
-    if not _DECIMAL.fullmatch(number):
-        return number
-    value = Decimal(number.replace("−", "-"))
-    return format(value.normalize() + 0, "f")
+    if number.lstrip("-").startswith("."):
+        number = number.replace(".", "0.", 1)
+    return number.rstrip("0").rstrip(".") if money and "." in number else number

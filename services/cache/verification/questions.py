@@ -78,7 +78,7 @@ _FRONTED: Final = re.compile(
     "(?:in|on|at|for|with|during|from) (?:[\\w']+ ){1,5}?(?=(?:how|what|which|who|when|where|why)(?: |$))"
 )
 _SUFFIX: Final = re.compile(
-    f" (?:what (?:should|can|do|must|could|would) {_WHO} (?:have to |need to )?do|(?:and )?why(?: or why not)?|"
+    f" (?:what (?:should|can|do|must|could|would) {_WHO} (?:have to |need to )?do|why or why not|"
     "in your opinion|according to you|(?:and )?if so how|and how(?: so)?|please|thanks|thank you)$"
 )
 _PURPOSE: Final = re.compile(f"(?:in order to|so as to|to|if {_WHO} (?:wants?|needs?|would like) to) ")
@@ -93,6 +93,7 @@ _MODALS: Final = {
     "may": "may",
     "might": "may",
 }
+_OBJECTS: Final = {"me", "us", "them", "him"}  # sue me is not: I sue
 _FUTURE: Final = {"will", "shall"}
 
 
@@ -138,7 +139,7 @@ def question(text: str) -> Question:
     outside = [word.text for i, word in enumerate(found) if i not in frame]
     persons = frozenset(PERSONS[text] for text in outside if text in PERSONS)
     # Where two persons meet, who is who matters: do you love me.
-    carried = PERSONS.keys() if len(persons) > 1 else GENDERED.keys()
+    carried = PERSONS.keys() if len(persons) > 1 or _OBJECTS.intersection(outside) else GENDERED.keys()
     content = tuple(
         i for i, word in enumerate(found) if i not in frame and (word.text in carried or _carries(word.text))
     )

@@ -16,7 +16,27 @@ LONGEST_COMPOUND: Final = 3
 LONGEST_PAIR: Final = 2
 # Beyond this many words in another order nobody would find it harmless, and the search takes its square.
 LONGEST_WINDOW: Final = 24
-_COMPOUNDING: Final = {"of", "for", "on", "in", "to", "a", "an", "the", "my", "your"}
+_COMPOUNDING: Final = {"of", "in", "a", "an", "the", "my", "your"}
+# A glass of wine is no wine glass.
+_CONTAINERS: Final = {
+    *(
+        "glass",
+        "cup",
+        "bottl",
+        "box",
+        "hous",
+        "bag",
+        "can",
+        "jar",
+        "bowl",
+        "plat",
+        "pot",
+        "cas",
+        "bed",
+        "bucket",
+        "pack",
+    ),
+}
 _NEUTRAL: Final = {"a", "an", "the", "both", "either", "in", "of", "simultaneously"}
 _DETERMINERS: Final = {"the", "a", "an", "my", "your", "his", "her", "their"}
 # Relations that hold both ways: each takes a preposition, or none at all.
@@ -30,7 +50,7 @@ _MUTUAL: Final = {
 _MUTUAL_BARE: Final = {"dat", "near", "marry", "resembl", "equal", "vs", "versus"}
 _MUTUAL_PREPOSITIONS: Final = {"to", "with", "of", "from"}
 # Of these it doesn't matter which end comes first: the distance from A to B.
-_SPANS: Final = {"distanc", "compar", "comparison", "relationship", "differenc", "similarity", "connection"}
+_SPANS: Final = {"distanc", "compar", "comparison", "relationship", "differenc", "similarity"}
 
 
 def reordered(a: Question, b: Question, alignment: Alignment) -> bool:
@@ -132,13 +152,15 @@ def _exchangeable(
     if _spanned(a, places_a[block[0]], between_a) and _spanned(b, places_b[rest[0]], between_b):
         return True
     compound = bool(between_a) != bool(between_b) and between_a | between_b <= _COMPOUNDING
-    if compound and len(block) + len(rest) <= LONGEST_COMPOUND:  # website traffic, traffic of a website
+    held = {a.words[places_a[n]].lemma for n in (*block, *rest)} & _CONTAINERS
+    if compound and not held and len(block) + len(rest) <= LONGEST_COMPOUND:  # website traffic, traffic of a website
         return _near(places_a, block, rest) and _near(places_b, rest, block)
     if (between_a | between_b) & _LISTS and len(block) == len(rest) == 1:  # a Russian actor, an actor and Russian
         gap_a = abs(places_a[rest[0]] - places_a[block[0]])
         gap_b = abs(places_b[rest[0]] - places_b[block[0]])
         return min(gap_a, gap_b) == 1 and max(gap_a, gap_b) <= LONGEST_COMPOUND and "or" not in between_a | between_b
-    return _moved(a, b, places_a[block[0]], places_b[block[0]]) or _moved(a, b, places_a[rest[0]], places_b[rest[0]])
+    moved = [_moved(a, b, places_a[n], places_b[n]) for n in (block[0], rest[0])]
+    return any(moved) and moved != ["to", "to"]  # live to eat, eat to live
 
 
 def _sentences_of(q: Question, places: Sequence[int]) -> int:
@@ -180,10 +202,10 @@ def _between(q: Question, places: Sequence[int], block: list[int], rest: list[in
     return {word.text for word in q.words[start + 1 : end]} if start < end else set()
 
 
-def _moved(a: Question, b: Question, i: int, j: int) -> bool:
-    """Whether what begins here goes with its preposition: in India, what is … and what is … in India."""
+def _moved(a: Question, b: Question, i: int, j: int) -> str | None:
+    """The preposition that what begins here goes with: in India, what is … and what is … in India."""
     one, other = _governor(a, i), _governor(b, j)
-    return one is not None and one == other
+    return one if one == other else None
 
 
 def _governor(q: Question, place: int) -> str | None:

@@ -8,6 +8,7 @@ from services.cache.verification.lexicon import lemma
 
 # A word may end in ++ or #: C, C++ and C# are three languages. Symbols of money and share are words.
 _WORD: Final = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['’`´][^\W\d_]+)*(?:\+\+|#(?!\w))?|[$€£¥₹%°]|[⁰¹²³⁴⁵⁶⁷⁸⁹½¼¾]")
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _BOUNDARY: Final = re.compile(r"[.!?](?:\s|$)|[;:\n\"“”()]")
 _ENDINGS: Final = {"'s": "is", "'re": "are", "'m": "am", "'ve": "have", "'ll": "will", "'d": "would"}
 _IRREGULAR: Final = {
@@ -41,10 +42,12 @@ _IRREGULAR: Final = {
     "cuz": ("because",),
     "dont": ("do", "not"),
 }
+# As capitals they are names, not short for are and you.
+_LETTERS: Final = {"R", "U"}
 _NEGATED: Final = re.compile(r"(\w+)n't")
 # After these an 's is a verb; elsewhere it marks a possessor.
 _BEARERS: Final = {
-    *("what", "who", "where", "when", "how", "why", "which", "that", "there", "here", "it", "he", "she", "let"),
+    *("what", "who", "where", "when", "how", "why", "which", "that", "it", "he", "she", "let"),
 }
 _UNITS: Final = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -86,15 +89,37 @@ PERSONS: Final = {word: person for word, person in (PRONOUNS | GENDERED).items()
 FILLERS: Final = {
     *("really", "truly", "actually", "currently", "indeed", "somehow", "exactly", "basically", "just", "simply"),
     *("please", "ever", "literally", "honestly", "definitely", "certainly", "presently", "apparently", "specifically"),
-    *("kindly", "anyway", "so", "then", "quite", "perhaps", "maybe", "essentially", "obviously", "surely", "evidently"),
-    *("seriously", "hi", "hello", "hey", "thanks", "ok", "okay", "personally", "of", "there", "here"),
+    *("kindly", "anyway", "so", "quite", "perhaps", "maybe", "essentially", "obviously", "surely", "evidently"),
+    *("seriously", "hi", "hello", "hey", "thanks", "ok", "okay", "personally", "of"),
 }
 # They carry little in an open question (what are the best, the main, some good …) and much in a closed one.
 LIGHT: Final = {
     *("best", "good", "great", "various", "different", "possible", "several", "way", "like", "need", "want", "know"),
     *("go", "main", "certain", "particular", "own", "thing", "such", "well", "also", "too", "rather", "generally"),
-    *("usually", "possibly", "effectively", "properly", "briefly", "common", "proper", "nice", "type", "kind", "sort"),
+    *("usually", "possibly", "effectively", "properly", "proper", "nice", "type", "kind", "sort"),
     *("example", "mean", "make", "do", "use", "take", "come", "put", "s", "etc", "top", "say", "give", "tell", "think"),
+}
+# Of these one does not stand for another.
+LIGHT_VERBS: Final = {
+    *(
+        "need",
+        "want",
+        "know",
+        "go",
+        "make",
+        "mak",
+        "do",
+        "use",
+        "tak",
+        "take",
+        "come",
+        "com",
+        "put",
+        "say",
+        "give",
+        "giv",
+    ),
+    *("tell", "think", "like"),
 }
 _ARTICLES: Final = {"a", "an", "the", "if", "because", "while", "but", "though", "although", "s"}
 FUNCTION: Final = AUXILIARIES | PREPOSITIONS | CONNECTORS | _ARTICLES | WH | set(PRONOUNS)
@@ -132,8 +157,8 @@ def words(text: str) -> tuple[Word, ...]:
     for match in _WORD.finditer(text):
         first = not found or _BOUNDARY.search(text, end, match.start()) is not None
         end = match.end()
-        token = match[0]
-        parts = _parts(re.sub("[’`´]", "'", token.lower()))
+        token = _THOUSANDS.sub("", match[0])
+        parts = (token.lower(),) if token in _LETTERS else _parts(re.sub("[’`´]", "'", token.lower()))
         found.extend(
             Word(part, lemma(part), match.start(), end, token[0].isupper(), first and i == 0)
             for i, part in enumerate(parts)

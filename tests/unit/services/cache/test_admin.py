@@ -89,24 +89,23 @@ async def test_without_a_database_there_are_no_statistics(desk: Desk, error: Exc
 
 async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_way(desk: Desk) -> None:
     desk.replica.lookup.near = [near("Capital of Spain?", 0.98, answer="Madrid."), near("Capital of France?", 0.97)]
-    desk.replica.verifier.says("Capital of Spain?", reason="name")
+    desk.replica.guards.says("Capital of Spain?", reason="names")
     found = await desk.lookup({"input": PROMPT})
     refused, served = desk.replica.lookup.near
     assert found["answer"] == "Paris."
     assert (found["verdict"]["tier"], found["verdict"]["reason"]) == ("semantic", "verified")
     assert found["verdict"]["entry_id"] == str(served.entry_id)
-    assert (found["threshold"], found["verifier_threshold"]) == (0.9, None)
+    assert found["threshold"] == 0.9
     assert [(each["prompt"], each["reason"]) for each in found["candidates"]] == [
-        ("Capital of Spain?", "name"),
+        ("Capital of Spain?", "names"),
         ("Capital of France?", "verified"),
     ]
     assert found["candidates"][0] == {
         "entry_id": str(refused.entry_id),
         "prompt": "Capital of Spain?",
         "similarity": 0.98,
-        "probability": 0.0,
         "risk": None,
-        "reason": "name",
+        "reason": "names",
         "age_s": 60,
         "expires_in_s": 540,
         "category": "static",

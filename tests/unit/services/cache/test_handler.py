@@ -86,9 +86,9 @@ async def test_the_very_same_prompt_is_answered_from_the_table(replica: Replica)
     assert event.freshness is not None
     assert event.freshness.ttl_s == 600
     assert event.verdict == CacheVerdict(
-        tier="exact", reason="same prompt", similarity=1.0, probability=1.0, entry_id=event.hit.entry_id, age_s=60
+        tier="exact", reason="same prompt", similarity=1.0, entry_id=event.hit.entry_id, age_s=60
     )
-    assert replica.verifier.judged == []
+    assert replica.guards.judged == []
 
 
 async def test_the_very_same_prompt_is_answered_from_memory_without_asking_anybody(replica: Replica) -> None:
@@ -143,12 +143,11 @@ async def test_a_near_prompt_that_is_verified_is_answered_from_the_cache(replica
         tier="semantic",
         reason="verified",
         similarity=0.97,
-        probability=0.99,
         risk=0.001,
         entry_id=found.entry_id,
         age_s=60,
     )
-    assert replica.verifier.judged == [(PROMPT, found.prompt)]
+    assert replica.guards.judged == [(PROMPT, found.prompt)]
 
 
 async def test_a_near_entry_is_not_kept_in_memory(replica: Replica) -> None:
@@ -171,7 +170,7 @@ async def test_a_prompt_that_is_too_far_is_a_miss_and_nothing_is_verified(replic
         "not similar enough",
         0.89,
     )
-    assert replica.verifier.judged == []
+    assert replica.guards.judged == []
 
 
 async def test_an_entry_that_is_too_far_for_its_category_does_not_hide_the_next(replica: Replica) -> None:
@@ -182,24 +181,24 @@ async def test_an_entry_that_is_too_far_for_its_category_does_not_hide_the_next(
 
 async def test_what_a_guard_forbids_is_a_miss_with_its_reason(replica: Replica) -> None:
     replica.lookup.near = [near("4 apples", 0.99)]
-    replica.verifier.says("4 apples", reason="number")
+    replica.guards.says("4 apples", reason="numbers")
     events = await replica.ask(make.request("3 apples"))
     missed(events)
     said = verdict(events)
-    assert (said.tier, said.reason, said.probability, said.risk) == ("miss", "number", 0.0, None)
+    assert (said.tier, said.reason, said.risk) == ("miss", "numbers", None)
     assert said.entry_id == replica.lookup.near[0].entry_id
     assert replica.learned.decided == []
 
 
-async def test_what_the_classifier_and_the_learned_risk_speak_against_is_a_miss_with_its_reason(
+async def test_what_a_guard_and_the_learned_risk_speak_against_is_a_miss_with_its_reason(
     replica: Replica,
 ) -> None:
     replica.lookup.near = [near()]
-    replica.verifier.says(PROMPT, reason="classifier", probability=0.3)
+    replica.guards.says(PROMPT, reason="content")
     replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
     events = await replica.ask(make.request())
     missed(events)
-    assert (verdict(events).reason, verdict(events).probability, verdict(events).risk) == ("classifier", 0.3, 0.4)
+    assert (verdict(events).reason, verdict(events).risk) == ("content", 0.4)
 
 
 async def test_what_only_the_learned_risk_speaks_against_is_a_miss_with_its_reason(replica: Replica) -> None:
@@ -207,7 +206,7 @@ async def test_what_only_the_learned_risk_speaks_against_is_a_miss_with_its_reas
     replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
     events = await replica.ask(make.request())
     missed(events)
-    assert (verdict(events).reason, verdict(events).probability, verdict(events).risk) == ("too risky", 0.99, 0.4)
+    assert (verdict(events).reason, verdict(events).risk) == ("too risky", 0.4)
 
 
 async def test_an_entry_in_quarantine_is_not_served_until_it_was_confirmed() -> None:
@@ -225,7 +224,7 @@ async def test_a_near_prompt_that_differs_is_passed_over_for_the_next(replica: R
         near("What did 4 apples cost?", 0.99, answer="four"),
         near("What do 3 apples cost", 0.93, answer="three"),
     ]
-    replica.verifier.says("What did 4 apples cost?")
+    replica.guards.says("What did 4 apples cost?")
     events = await replica.ask(make.request("What do 3 apples cost?"))
     assert completed(events).output_text == "three"
     assert verdict(events).tier == "semantic"
@@ -233,8 +232,8 @@ async def test_a_near_prompt_that_differs_is_passed_over_for_the_next(replica: R
 
 async def test_if_all_near_prompts_differ_it_is_a_miss_that_names_the_nearest(replica: Replica) -> None:
     replica.lookup.near = [near("a", 0.99), near("b", 0.98)]
-    replica.verifier.says("a", reason="negation")
-    replica.verifier.says("b", reason="number")
+    replica.guards.says("a", reason="negation")
+    replica.guards.says("b", reason="numbers")
     events = await replica.ask(make.request())
     missed(events)
     assert (verdict(events).reason, verdict(events).similarity) == ("negation", 0.99)
@@ -708,7 +707,7 @@ async def test_a_near_prompt_under_way_that_is_verified_is_shared_with_its_simil
     assert (event.source, event.leader_id) == ("coalesced", answer.request_id)
     assert event.similarity == pytest.approx(np.cos(0.2), abs=1e-3)
     assert (verdict(events).tier, verdict(events).reason) == ("in_flight", "verified")
-    assert replica.verifier.judged == [("capital of France, please", PROMPT)]
+    assert replica.guards.judged == [("capital of France, please", PROMPT)]
 
 
 async def test_another_prompt_with_the_same_vector_is_near_and_not_the_same() -> None:
@@ -722,14 +721,14 @@ async def test_another_prompt_with_the_same_vector_is_near_and_not_the_same() ->
 
 async def test_a_near_prompt_under_way_that_is_refused_buys_its_own() -> None:
     replica = Replica({"3 apples": 0.0, "4 apples": 0.0})
-    replica.verifier.says("3 apples", "4 apples")
+    replica.guards.says("3 apples", "4 apples")
     await replica.asked(make.request("3 apples"), make.request("4 apples"))
     assert len(replica.misses()) == 2
 
 
 async def test_a_near_prompt_that_is_refused_is_passed_over_for_another() -> None:
     replica = Replica({"a": 0.0, "b": 0.1, "c": 0.2})
-    replica.verifier.says("a")
+    replica.guards.says("a")
     await replica.asked(make.request("a"))
     await replica.asked(make.request("b"))
     (task,) = await replica.asked(make.request("c"))
@@ -760,7 +759,7 @@ async def test_who_asks_the_same_as_a_borrower_shares_what_it_borrowed() -> None
 async def test_what_a_leader_found_under_a_near_prompt_is_not_handed_on_to_a_third() -> None:
     replica = Replica({"a": 0.0, "b": 0.0})
     replica.lookup.near = [near("c", 1.0)]  # of the same vector: only the words tell them apart
-    replica.verifier.says("b", "c")
+    replica.guards.says("b", "c")
     leader = await replica.asked(make.request("a"))
     assert completed(leader[0].result()).source == "cache"
     first = replica.in_flight.leader(make.new_id(), replica.handler.key(make.request("a")))
@@ -823,7 +822,7 @@ async def test_whatever_the_verifier_says_nobody_waits_for_ever(seed: int) -> No
     for one in angles:
         for other in angles:
             if one < other and random.random() < 0.3:
-                replica.verifier.says(one, other)
+                replica.guards.says(one, other)
     tasks = [asyncio.create_task(replica.ask(make.request(prompt))) for prompt in list(angles) * 2]
     answered = 0
     for _ in range(100):
@@ -838,7 +837,7 @@ async def test_whatever_the_verifier_says_nobody_waits_for_ever(seed: int) -> No
             event, ResponseCompleted
         ):  # an answer was bought for its words, or for words it was verified with
             asked = next(task_prompt for task_prompt in angles if event.key and event.key.prompt == task_prompt)
-            assert frozenset((asked, event.output_text)) not in replica.verifier.verdicts
+            assert frozenset((asked, event.output_text)) not in replica.guards.reasons
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -890,10 +889,10 @@ async def test_a_leader_that_is_cancelled_frees_those_who_wait(replica: Replica)
 
 async def test_explaining_says_what_would_be_served_and_changes_nothing(replica: Replica) -> None:
     replica.lookup.near = [near("far", 0.95), near()]
-    replica.verifier.says("far", reason="number")
+    replica.guards.says("far", reason="numbers")
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.answer) == ("semantic", "Paris.")
-    assert [each.reason for each in explained.considered] == ["number", "verified"]
+    assert [each.reason for each in explained.considered] == ["numbers", "verified"]
     assert len(replica.front) == 0
     await replica.asked(make.request())
     assert replica.answers("coalesced") == []

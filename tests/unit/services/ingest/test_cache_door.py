@@ -268,7 +268,7 @@ async def test_without_the_brokers_confirm_nothing_is_promised(house: House) -> 
 
 
 async def test_a_wrong_hit_goes_and_is_learned_from(house: House) -> None:
-    verdict = CacheVerdict(tier="semantic", reason="verified", similarity=0.97, probability=0.91)
+    verdict = CacheVerdict(tier="semantic", reason="verified", similarity=0.97)
     result = await house.answered(source="cache", hit=hit(), similarity=0.97, verdict=verdict)
     response = await house.complain(result.request_id, {"verdict": "wrong_hit", "comment": "of last year", "hours": 48})
     assert response.status_code == 202
@@ -289,7 +289,6 @@ async def test_a_wrong_hit_goes_and_is_learned_from(house: House) -> None:
     assert (audited.served, audited.same, audited.agreement, audited.sampled) == (True, False, 0, 1)
     assert audited.evidence.model_dump() == {
         "similarity": 0.97,
-        "probability": 0.91,
         "objected": False,
         "agreeing": None,
         "opposing": None,
@@ -321,7 +320,7 @@ async def test_an_answer_of_a_leader_in_flight_leads_to_the_leaders_entry(house:
     assert isinstance(invalidate, CacheInvalidate)
     assert invalidate.selector.entry_id == ENTRY
     assert isinstance(audited, CacheAudited)
-    assert (audited.evidence.similarity, audited.evidence.probability) == (1, 1)
+    assert audited.evidence.similarity == 1
 
 
 async def test_a_result_may_come_from_its_row(house: House) -> None:

@@ -31,7 +31,6 @@ def verdict(**changes: Any) -> CacheVerdict:
         "tier": "miss",
         "reason": "numbers",
         "similarity": 0.97,
-        "probability": 0.0,
         "entry_id": ENTRY,
         "age_s": 8,
     }
@@ -76,7 +75,6 @@ def test_what_the_cache_decided_is_shown_with_its_reason() -> None:
         "tier": "miss",
         "reason": "numbers",
         "similarity": 0.97,
-        "probability": 0.0,
         "entry_id": ENTRY,
         "age_s": 8,
         "ttl_s": 600,
@@ -84,11 +82,11 @@ def test_what_the_cache_decided_is_shown_with_its_reason() -> None:
 
 
 def test_a_hit_is_as_old_as_its_entry_is_now_and_not_as_it_was_when_it_was_decided() -> None:
-    decided = verdict(tier="semantic", reason="verified", probability=0.99, entry_id=None, age_s=1)
+    decided = verdict(tier="semantic", reason="verified", entry_id=None, age_s=1)
     result = make.completed(source="cache", hit=hit(), similarity=0.96, verdict=decided)
     cached = view(result.request_id, result, START).cache
     assert cached is not None
-    assert (cached.tier, cached.reason, cached.similarity, cached.probability) == ("semantic", "verified", 0.96, 0.99)
+    assert (cached.tier, cached.reason, cached.similarity) == ("semantic", "verified", 0.96)
     assert (cached.age_s, cached.ttl_s) == (40, 20)
     assert cached.entry_id == getattr(result.hit, "entry_id", None)
 
@@ -106,7 +104,7 @@ def test_an_event_of_before_there_were_verdicts_shows_what_it_implies(changes: d
     result = make.completed(**changes)
     cached = view(result.request_id, result, START).cache
     assert cached is not None
-    assert (cached.tier, cached.reason, cached.probability) == (tier, None, None)
+    assert (cached.tier, cached.reason) == (tier, None)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ CANDIDATE = {
     "entry_id": ID,
     "prompt": "Is it safe for [3] months?",
     "similarity": 0.9712,
-    "probability": 0.0,
     "reason": "numbers",
     "age_s": 7200,
     "expires_in_s": 90,
@@ -32,9 +31,8 @@ CANDIDATE = {
     "bad": 0,
 }
 LOOKUP = {
-    "verdict": {"tier": "miss", "reason": "numbers", "similarity": 0.9712, "probability": 0.0, "risk": None},
+    "verdict": {"tier": "miss", "reason": "numbers", "similarity": 0.9712, "risk": None},
     "threshold": 0.85,
-    "verifier_threshold": None,
     "candidates": [CANDIDATE],
     "answer": None,
     "key": {"scope": ID, "exact": ID},

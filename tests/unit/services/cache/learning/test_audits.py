@@ -27,7 +27,7 @@ def finding(**changes: Any) -> CacheAudited:
         "request_id": make.new_id(),
         "scope": make.key().scope,
         "entry_id": make.new_id(),
-        "evidence": Evidence(similarity=0.97, probability=0.9),
+        "evidence": Evidence(similarity=0.97),
         "served": True,
         "same": True,
         "agreement": 0.95,
@@ -76,8 +76,8 @@ async def test_other_words_of_another_meaning_are_a_finding_against_the_entry(re
     assert found.agreement == pytest.approx(0.0, abs=1e-6)
 
 
-async def test_what_the_classifier_objected_to_is_compared_too(replica: Replica) -> None:
-    replica.verifier.says(PROMPT, reason="classifier", probability=0.3)
+async def test_what_a_guard_advised_against_is_compared_too(replica: Replica) -> None:
+    replica.guards.says(PROMPT, reason="content")
     (found,) = await bought(replica)
     assert isinstance(found, CacheAudited)
     assert found.evidence.objected
@@ -91,8 +91,8 @@ async def test_what_is_in_quarantine_is_compared_and_so_can_leave_it() -> None:
     assert found.same
 
 
-async def test_what_a_guard_forbids_teaches_nothing(replica: Replica) -> None:
-    replica.verifier.says(PROMPT, reason="number")
+async def test_what_is_forbidden_teaches_nothing(replica: Replica) -> None:
+    replica.guards.says(PROMPT, reason="numbers")
     assert await bought(replica) == []
 
 
@@ -103,7 +103,7 @@ async def test_what_was_too_far_to_be_verified_teaches_nothing(replica: Replica)
 
 async def test_of_several_candidates_the_nearest_that_no_guard_forbids_is_compared(replica: Replica) -> None:
     replica.lookup.near = [near("a", 0.99), near("b", 0.98), near("c", 0.97)]
-    replica.verifier.says("a", reason="number")
+    replica.guards.says("a", reason="numbers")
     (found,) = await bought(replica)
     assert isinstance(found, CacheAudited)
     assert found.entry_id == replica.lookup.near[1].entry_id
@@ -187,7 +187,7 @@ def test_the_summary_says_how_often_the_cache_is_wrong(replica: Replica) -> None
         "false_hit_rate": 0.0,
         "low": 0.0,
         "high": 1.0,
-        "exact_only": False,
+        "exact_only": 0,
         "threshold": 0.9,
     }
 

@@ -22,7 +22,6 @@ counts = st.integers(0, 10**9)
 evidences = st.builds(
     Evidence,
     similarity=cosines,
-    probability=shares,
     objected=st.booleans(),
     agreeing=st.none() | cosines,
     opposing=st.none() | cosines,
@@ -67,7 +66,28 @@ def ask(random: Random, requests: int, risk: Callable[[float, int], float], rule
 def broken() -> LearnedThreshold:
     """One whose audits found far too many wrong answers."""
     history = [Audited(Evidence(similarity=0.95), same=n % 3 > 0, served=True, sampled=0.05) for n in range(60)]
-    return taught(history, replace(WARM, warm_labels=1000))
+    threshold = LearnedThreshold(replace(WARM, warm_labels=1000), Random(1))
+    for _ in range(200):
+        threshold.decide(Evidence(similarity=0.95))
+    for label in history:
+        threshold.learn(label)
+    return threshold
+
+
+def test_the_first_wrong_answers_suspend_nothing() -> None:
+    threshold = taught([Audited(Evidence(similarity=0.95), same=False, served=True, sampled=0.05)] * 200)
+    assert not threshold.exact_only  # how many requests that is a share of is not known yet
+    for _ in range(300):
+        threshold.decide(Evidence(similarity=0.95))
+    few = LearnedThreshold(WARM, Random(1))
+    for _ in range(300):
+        few.decide(Evidence(similarity=0.95))
+    for _ in range(29):
+        few.learn(Audited(Evidence(similarity=0.95), same=False, served=True, sampled=1.0))
+    assert not few.exact_only
+    few.learn(Audited(Evidence(similarity=0.95), same=False, served=True, sampled=1.0))
+    few.learn(Audited(Evidence(similarity=0.95), same=False, served=True, sampled=1.0))
+    assert few.exact_only
 
 
 @given(histories, evidences)
@@ -119,7 +139,6 @@ def test_what_speaks_against_a_candidate_never_lowers_its_risk(
     assert risk(bad=evidence.bad + more) >= risk()
     assert risk(good=evidence.good + more) <= risk()
     assert risk(objected=True) >= risk(objected=False)
-    assert risk(probability=evidence.probability * (1 - less)) >= risk() - 1e-12
     assert risk(opposing=known + less) >= risk() - 1e-12
     assert risk(entries=(evidence.entries or 0) + more) >= risk(entries=evidence.entries or 0)
 
