@@ -378,6 +378,21 @@ async def test_no_cache_and_no_store_leave_no_trace(replica: Replica) -> None:
     assert replica.embedder.embedded == []
 
 
+async def test_where_the_same_prompts_answer_is_too_old_a_younger_near_one_may_do(replica: Replica) -> None:
+    replica.lookup.exact = entry()
+    replica.lookup.nearest = [near(stored_at=START)]
+    events = await replica.ask(make.request(cache_control={"max_age_s": 30}))
+    assert verdict(events).tier == "semantic"
+    assert len(replica.embedder.embedded) == 1
+
+
+async def test_an_answer_bought_because_the_kept_one_is_too_old_can_be_found_by_meaning(replica: Replica) -> None:
+    replica.lookup.exact = entry()
+    event = missed(await replica.ask(make.request(cache_control={"max_age_s": 30})))
+    assert event.key is not None
+    assert event.key.embedding is not None
+
+
 @pytest.mark.parametrize(("max_age_s", "served"), [(60, True), (59, False), (0, False), (None, True)])
 @pytest.mark.parametrize("where", ["memory", "table", "near"])
 async def test_an_entry_may_be_as_old_as_the_caller_says(where: str, max_age_s: int | None, *, served: bool) -> None:
