@@ -76,11 +76,17 @@ def statements(path: Path) -> Mapping[str, str]:
 
 
 def pool(
-    dsn: str, *, size: int, init: Callable[[Any], Awaitable[None]] | None = None, **settings: str
+    dsn: str,
+    *,
+    size: int,
+    init: Callable[[Any], Awaitable[None]] | None = None,
+    reset: Callable[[Any], Awaitable[None]] | None = None,
+    **settings: str,
 ) -> AbstractAsyncContextManager["Pool"]:
     """A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
 
-    ``init`` runs on each new connection; ``settings`` are PostgreSQL's own.
+    ``init`` runs on each new connection, ``reset`` whenever one is given back, in place of what undoes all that may
+    have been set in its session; ``settings`` are PostgreSQL's own.
     """
     return asyncpg.create_pool(
         dsn,
@@ -89,15 +95,24 @@ def pool(
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
         init=init,  # type: ignore[arg-type]  # the stubs want a protocol that a plain function can't show
+        reset=reset,
         server_settings={"application_name": "forebay", **settings},
     )
 
 
 def vector_pool(dsn: str, *, size: int) -> AbstractAsyncContextManager["Pool"]:
-    """A pool whose connections know pgvector's types and search as the cache wants it."""
+    """A pool whose connections know pgvector's types and search as the cache wants it.
+
+    Whoever changes a session (a lock, a setting outside of a transaction) calls its ``reset``: undoing what it
+    may have changed takes a round trip, for which every search would wait.
+    """
     from pgvector.asyncpg import register_vector  # only the services that have it installed get here
 
-    return pool(dsn, size=size, init=register_vector, **SEARCH_SETTINGS)
+    return pool(dsn, size=size, init=register_vector, reset=_nothing, **SEARCH_SETTINGS)
+
+
+async def _nothing(_: object) -> None:
+    """What is left to undo where nothing was changed; an open transaction is rolled back in any case."""
 
 
 async def migrate(dsn: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from services.cache.eligibility import Eligibility, Eligible
@@ -109,7 +110,7 @@ class CacheHandler:
             considered: Sequence[Considered] = (self._parts.judge.exact(entry),)
             trouble = ""
         else:
-            found = await self._parts.search(key)
+            found = await self._parts.search(key, partial(self._usable, request))
             considered, trouble = self._judged(request, key, found, counts=False), found.trouble
         if hit := _served(considered):
             return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
@@ -148,7 +149,7 @@ class CacheHandler:
         return (self._missed(request, embedded(own.key, found.vector), found.trouble, considered),)
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
-        found = await self._parts.search(key)
+        found = await self._parts.search(key, partial(self._usable, request))
         considered = self._judged(request, key, found)
         for each in considered:
             if each.against is not None:
@@ -158,7 +159,7 @@ class CacheHandler:
         return found, considered
 
     def _judged(self, request: Request, key: CacheKey, found: Found, *, counts: bool = True) -> Sequence[Considered]:
-        if found.exact is not None and self._usable(request, found.exact):
+        if found.exact is not None:
             return (self._parts.judge.exact(found.exact),)
         if found.trouble:
             return ()  # nothing was looked for by meaning

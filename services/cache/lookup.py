@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 2.0
 # Entries of a scope up to which all of them are compared, at about a microsecond each.
 SMALL: Final = 1_000
+# Scopes known to be larger; a scope takes about 100 bytes.
+SCOPES_KEPT: Final = 10_000
 SQL: Final = database.statements(Path(__file__).with_name("lookup.sql"))
 
 
@@ -67,60 +69,85 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A key to find entries for; without a vector, of shape (dimensions,), only the very same prompt is found."""
+class Prompt:
+    """The keys of a prompt whose own entry is asked for."""
 
     scope: UUID
     exact: UUID
-    vector: Vectors | None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The entry of the same prompt or, where there is none, the nearest of the scope, nearest first."""
+class Asked:
+    """A vector, of shape (dimensions,), to find the nearest entries of a scope for."""
 
-    exact: Entry | None = None
-    near: Sequence[Entry] = ()
+    scope: UUID
+    vector: Vectors
 
 
 class Lookup:
-    """Reads the cache."""
+    """Reads the cache: what is asked at the same time goes to PostgreSQL in one round trip, a statement for each."""
 
     def __init__(self, pool: "Pool", *, candidates: int, dimensions: int = DIMENSIONS) -> None:
         """``candidates`` is how many near entries are wanted at the most, ``dimensions`` what the vectors have."""
         self._pool = pool
+        self._candidates = candidates
         # Numbers in the text, not parameters: only so does a plan for all parameters know what the index is good for.
         numbers = {"candidates": candidates, "dimensions": dimensions, "small": SMALL}
-        self._find = re.sub(r"(?<!:):(\w+)", lambda name: str(int(numbers[name[1]])), SQL["find"])
+        self._near = re.sub(r"(?<!:):(\w+)", lambda name: str(int(numbers[name[1]])), SQL["near"])
+        self._large: set[UUID] = set()
 
-    async def find(self, asked: Sequence[Asked], now: datetime) -> Sequence[Found]:
-        """What there is for each key at a time, in one round trip.
+    async def same(self, prompts: Sequence[Prompt], now: datetime) -> Sequence[Entry | None]:
+        """The entry of each very prompt that may still be kept at a time.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away, or takes longer than PATIENCE_S.
         """
-        vectors = [None if one.vector is None else HalfVector(one.vector) for one in asked]
-        rows = await self._fetch([one.scope for one in asked], [one.exact for one in asked], vectors, now)
-        near: list[list[Entry]] = [[] for _ in asked]
-        exact: list[Entry | None] = [None for _ in asked]
+        rows = await self._fetch(SQL["same"], [(n, each.scope, each.exact, now) for n, each in enumerate(prompts)])
+        found: list[Entry | None] = [None for _ in prompts]
         for row in rows:
-            place, entry = _entry(row)
-            if entry.match == "exact":
-                exact[place] = entry
-            else:
-                near[place].append(entry)
-        # The index gives them in about the right order only.
-        return [
-            Found(same, sorted(others, key=lambda entry: -entry.similarity))
-            for same, others in zip(exact, near, strict=True)
+            fields = dict(row)
+            place = fields.pop("place")
+            found[place] = Entry(**fields)
+        return found
+
+    async def near(self, asked: Sequence[Asked], now: datetime) -> Sequence[Sequence[Entry]]:
+        """The nearest entries for each that is asked, nearest first, that may still be kept at a time.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away, or takes longer than PATIENCE_S.
+        """
+        known = [each.scope in self._large for each in asked]
+        found = await self._nearest(asked, known, now)
+        # A scope that was large may have been emptied since.
+        doubted = [n for n, large in enumerate(known) if large and len(found[n]) < self._candidates]
+        if doubted:
+            self._large.difference_update(asked[n].scope for n in doubted)
+            again = await self._nearest([asked[n] for n in doubted], [False for _ in doubted], now)
+            for n, entries in zip(doubted, again, strict=True):
+                found[n] = entries
+        return found
+
+    async def _nearest(self, asked: Sequence[Asked], large: Sequence[bool], now: datetime) -> list[list[Entry]]:
+        arguments = [
+            (n, each.scope, HalfVector(each.vector), now, known)
+            for n, (each, known) in enumerate(zip(asked, large, strict=True))
         ]
+        found: list[list[Entry]] = [[] for _ in asked]
+        for row in await self._fetch(self._near, arguments):
+            fields = dict(row)
+            if fields.pop("large"):
+                self._remember(fields["scope"])
+            found[fields.pop("place")].append(Entry(**fields))
+        # The index gives them in about the right order only.
+        return [sorted(entries, key=lambda entry: -entry.similarity) for entries in found]
 
-    async def _fetch(self, *arguments: object) -> list[asyncpg.Record]:
+    def _remember(self, scope: UUID) -> None:
+        if len(self._large) >= SCOPES_KEPT:
+            self._large.clear()
+        self._large.add(scope)
+
+    async def _fetch(self, statement: str, arguments: Sequence[tuple[object, ...]]) -> list[asyncpg.Record]:
+        if not arguments:
+            return []
         async with database.reading("the cache", patience_s=PATIENCE_S):
-            return await self._pool.fetch(self._find, *arguments)
-
-
-def _entry(row: asyncpg.Record) -> tuple[int, Entry]:
-    """A row's entry, and the place of the key it was found for."""
-    fields: dict[str, Any] = dict(row)
-    return fields.pop("place") - 1, Entry(**fields)
+            return await self._pool.fetchmany(statement, arguments)

@@ -21,10 +21,11 @@ REFUSED = Counter("forebay_requests_refused", "Submissions refused", ["door", "c
 ACCEPT_SECONDS = Histogram("forebay_accept_seconds", "From reading a body to the broker's confirm", buckets=_SECONDS)
 
 # cache
+_QUICK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 LOOKUPS = Counter("forebay_cache_lookups", "Requests seen by the cache, by result", ["result"])
 EMBED_SECONDS = Histogram("forebay_cache_embed_seconds", "Embedding of one batch of prompts", buckets=_SECONDS)
 SEARCH_SECONDS = Histogram("forebay_cache_search_seconds", "Search for one batch of prompts", buckets=_SECONDS)
-VERIFY_SECONDS = Histogram("forebay_cache_verify_seconds", "Verification of one batch of pairs", buckets=_SECONDS)
+VERIFY_SECONDS = Histogram("forebay_cache_verify_seconds", "Verification of one pair of prompts", buckets=_QUICK)
 VETOES = Counter("forebay_cache_vetoes", "Near matches that verification refused", ["reason"])
 WAITING = Gauge("forebay_cache_waiting", "Requests waiting for the answer of one in flight")
 AUDITS = Counter("forebay_cache_audits", "Findings about entries, by kind and finding", ["kind", "finding"])

@@ -1,7 +1,8 @@
 """How fast the cache answers: ``make bench-cache-speed``, and with ENTRIES=1000000 for a longer run.
 
-A lookup is what the service does for a prompt that is not in its front: embed it, one round trip to PostgreSQL, verify
-the nearest candidate if it is near enough. All in this process and on one connection, so that CPU time can be told.
+A lookup is what the service does for a prompt that is not in its front, done by the service's own parts: its search
+(the same prompt, or embedding and the nearest ones), then its judge. All in this process, with a connection for each of
+the two round trips, so that CPU time can be told.
 """
 
 import argparse
@@ -25,14 +26,21 @@ import psutil
 from services.cache import weights
 from services.cache.embedder import Embedder, Vectors
 from services.cache.front import Front
-from services.cache.lookup import Asked, Entry, Found, Lookup
-from services.cache.verification.verifier import Pair, Verifier
+from services.cache.judgement import Judge
+from services.cache.learning.lessons import Lessons
+from services.cache.learning.threshold import Settings
+from services.cache.lookup import Asked, Entry, Lookup, Prompt
+from services.cache.search import Search
+from services.cache.verification.guards import objection
 from shared import database
-from shared.policy import CachePolicy
+from shared.events import CacheKey
+from shared.policy import CachePolicy, FrontPolicy
 from tests.bench import gptcache
 from tests.bench.entries import ANSWER, STORED, Entries, exact_id, fill, running, scope_id, spread
 from tests.bench.report import Measure, report
 from tests.bench.texts import distinct, vectors
+from tests.support import make
+from tests.support.clock import ManualClock
 
 POLICY: Final = CachePolicy()
 HELD_BACK: Final = 3_000
@@ -41,6 +49,8 @@ BATCH: Final = 32
 ROUNDS: Final = 3
 SCOPE_OF: Final = 200  # entries a scope has on average where they are spread
 GPTCACHE_MOST: Final = 100_000
+# The goal for memory is one for a replica that keeps this many entries.
+FRONT_OF: Final = FrontPolicy(max_entries=100_000, max_bytes=256 * 2**20)
 QUERIES_FIRST: Final = 68_632  # the texts of the public QQP stream come first
 
 
@@ -87,27 +97,27 @@ class Cpu:
 
 
 class Service:
-    """The path of a lookup, as the service has it."""
+    """The path of a lookup: the service's own search and judge. Each one embeds anew what another has embedded."""
 
     def __init__(self, lookup: Lookup) -> None:
-        self._embedder = Embedder()
-        self._lookup = lookup
-        self._verifier = Verifier(self._embedder)
+        embedder = Embedder()
+        self._version = embedder.version
+        self._search = Search(embedder, lookup, ManualClock(STORED), max_prompt_chars=POLICY.max_prompt_chars)
+        lessons = Lessons(Settings(threshold=POLICY.threshold), POLICY.owner_of, random.Random(1))
+        self._judge = Judge(make.policy(), lessons)
 
     async def answer(self, probes: Sequence[Probe]) -> Sequence[bool]:
-        """Whether each probe is answered."""
-        embedded = await self._embedder.embed([probe.text for probe in probes])
-        found = await self._lookup.find(
-            [Asked(scope_id(p.scope), exact_id(p.exact), v) for p, v in zip(probes, embedded, strict=True)], STORED
-        )
-        pairs = {
-            place: Pair(probes[place].text, one.near[0].prompt, one.near[0].similarity)
-            for place, one in enumerate(found)
-            if one.near and one.near[0].similarity >= POLICY.threshold
-        }
-        verdicts = await asyncio.to_thread(self._verifier.judge, list(pairs.values())) if pairs else ()
-        same = dict(zip(pairs, (verdict.same for verdict in verdicts), strict=True))
-        return [one.exact is not None or same.get(place, False) for place, one in enumerate(found)]
+        """Whether each probe is answered, all of them asked for at once."""
+        return await asyncio.gather(*map(self._answer, probes))
+
+    async def _answer(self, probe: Probe) -> bool:
+        scope = scope_id(probe.scope)
+        key = CacheKey(scope=scope, exact=exact_id(probe.exact), base=scope, embedder=self._version, prompt=probe.text)
+        found = await self._search(key)
+        if found.exact is not None:
+            return True
+        considered = self._judge.consider(key.prompt, found.near, tenant="bench", counts=False)
+        return any(each.against is None for each in considered)
 
 
 async def timed(
@@ -159,7 +169,9 @@ def probes_of(entries: Entries, texts: Sequence[str], asked: Vectors) -> list[Pr
         best = int(nearest[number])
         near = float(asked[number] @ entries.vectors[best]) >= POLICY.threshold
         scope = int(entries.scopes[best if near else rng.integers(len(entries.texts))])
-        similarity = float((entries.vectors[members[scope]] @ asked[number]).max())
+        # The very nearest of all is the nearest of its scope; only where another scope is asked is that one compared.
+        among = [best] if scope == entries.scopes[best] else members[scope]
+        similarity = float((entries.vectors[among] @ asked[number]).max())
         probes.append(Probe(text, scope, 10**8 + number, similarity))
     return probes
 
@@ -178,7 +190,7 @@ async def scenario(
     measures = [
         Measure(f"{label}: vector index built in", built, "s", "<= 600" if len(entries.texts) > 200_000 else "")
     ]
-    async with database.vector_pool(dsn, size=1) as pool:
+    async with database.vector_pool(dsn, size=2) as pool:
         lookup = Lookup(pool, candidates=POLICY.candidates)
         await pool.fetch("SELECT 1")
         cpu = Cpu(postmaster)
@@ -223,36 +235,42 @@ async def scenario(
 
 
 async def searches(label: str, lookup: Lookup, probes: Sequence[Probe], asked: Vectors, cpu: Cpu) -> list[Measure]:
-    """The round trip alone: what is left of a lookup on a machine that embeds in no time."""
+    """The round trips alone: what is left of a lookup on a machine that embeds in no time."""
     keys = {id(probe): vector for probe, vector in zip(probes, asked, strict=True)}
 
-    async def find(batch: Sequence[Probe]) -> Sequence[Found]:
-        return await lookup.find([Asked(scope_id(p.scope), exact_id(p.exact), keys[id(p)]) for p in batch], STORED)
+    async def same(batch: Sequence[Probe]) -> Sequence[Entry | None]:
+        return await lookup.same([Prompt(scope_id(p.scope), exact_id(p.exact)) for p in batch], STORED)
 
-    rounds = [await timed(find, probes[: 3 * PROBES], BATCH, cpu) for _ in range(ROUNDS)]
-    one = await timed(find, probes[:PROBES], 1, cpu)
-    return [
-        Measure(f"{label}: search alone, p50", one.p50, "ms"),
-        Measure(f"{label}: search alone, p99", one.p99, "ms"),
-        Measure(f"{label}: search alone, 32 at once", median(each.per_cpu_s for each in rounds), "per CPU s"),
-    ]
+    async def near(batch: Sequence[Probe]) -> Sequence[Sequence[Entry]]:
+        return await lookup.near([Asked(scope_id(p.scope), keys[id(p)]) for p in batch], STORED)
+
+    measures = []
+    kinds: dict[str, Callable[[Sequence[Probe]], Awaitable[Any]]] = {"by key": same, "by vector": near}
+    for kind, find in kinds.items():
+        rounds = [await timed(find, probes[: 3 * PROBES], BATCH, cpu) for _ in range(ROUNDS)]
+        one = await timed(find, probes[:PROBES], 1, cpu)
+        measures += [
+            Measure(f"{label}: search {kind} alone, p50", one.p50, "ms"),
+            Measure(f"{label}: search {kind} alone, p99", one.p99, "ms"),
+            Measure(
+                f"{label}: search {kind} alone, 32 at once", median(each.per_cpu_s for each in rounds), "per CPU s"
+            ),
+        ]
+    return measures
 
 
 async def quality(label: str, lookup: Lookup, probes: Sequence[Probe], asked: Vectors) -> list[Measure]:
     """Whether the nearest entry of the scope is found."""
-    found: list[Found] = []
+    found: list[Sequence[Entry]] = []
     for start in range(0, len(probes), BATCH):
         part = slice(start, start + BATCH)
-        keys = [
-            Asked(scope_id(probe.scope), exact_id(probe.exact), vector)
-            for probe, vector in zip(probes[part], asked[part], strict=True)
-        ]
-        found += await lookup.find(keys, STORED)
+        keys = [Asked(scope_id(probe.scope), vector) for probe, vector in zip(probes[part], asked[part], strict=True)]
+        found += await lookup.near(keys, STORED)
     # Vectors are halves on both sides in PostgreSQL: entries that are as near as that can tell are as good.
-    right = [bool(f.near) and f.near[0].similarity >= p.nearest - 1e-3 for f, p in zip(found, probes, strict=True)]
+    right = [bool(near) and near[0].similarity >= p.nearest - 1e-3 for near, p in zip(found, probes, strict=True)]
     return [
         Measure(f"{label}: recall@1 within the scope", 100 * float(np.mean(right)), "%", ">= 99"),
-        Measure(f"{label}: nothing found", 100 * float(np.mean([not f.near for f in found])), "%", "0"),
+        Measure(f"{label}: nothing found", 100 * float(np.mean([not near for near in found])), "%", "0"),
     ]
 
 
@@ -321,22 +339,26 @@ def anchor(folder: Path, entries: Entries, texts: Sequence[str]) -> list[Measure
     ]
 
 
-def memory() -> None:
-    """In a process of its own: the memory of embedder, verifier and a front as full as the policy lets it be."""
+def memory(rules: FrontPolicy) -> None:
+    """In a process of its own: the memory of embedder, verifier and a front as full as its rules let it be."""
     embedder = Embedder()
-    verifier = Verifier(embedder)
-    verifier.judge([Pair("How do I learn to cook?", "How can I learn cooking?", 0.95)])
-    front = Front(max_entries=POLICY.front.max_entries, max_bytes=POLICY.front.max_bytes)
-    for place in range(100_000):
+    embedder.embed_now(["How do I learn to cook?"])
+    objection("How do I learn to cook?", "How can I learn cooking?")
+    front = Front(max_entries=rules.max_entries, max_bytes=rules.max_bytes)
+    for place in range(FRONT_OF.max_entries):
         front.put(_entry(place))
     rss = psutil.Process().memory_info().rss
     sys.stdout.write(f"{rss / 2**20} {len(front)}\n")
 
 
 def remembered() -> list[Measure]:
-    done = subprocess.run([sys.executable, "-m", __spec__.name, "--memory"], capture_output=True, text=True, check=True)
-    rss, entries = map(float, done.stdout.split())
-    return [Measure(f"memory of the process, front full ({entries:,.0f} entries)", rss, "MB", "<= 400")]
+    measures = []
+    for rules in (POLICY.front, FRONT_OF):
+        command = [sys.executable, "-m", __spec__.name, "--memory", rules.model_dump_json()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rss, entries = map(float, done.stdout.split())
+        measures.append(Measure(f"memory of the process, front full ({entries:,.0f} entries)", rss, "MB", "<= 400"))
+    return measures
 
 
 def long_prompts() -> list[Measure]:
@@ -420,10 +442,10 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--no-gptcache", action="store_true")
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory", type=FrontPolicy.model_validate_json, help="measure that alone, with this front")
     chosen = parser.parse_args()
     if chosen.memory:
-        memory()
+        memory(chosen.memory)
     else:
         asyncio.run(run(chosen.entries, chosen.data, with_gptcache=not chosen.no_gptcache))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from pgvector import HalfVector
 
 from infra.local.stack import Stack
 from services.cache.embedder import Vectors
-from services.cache.lookup import Asked, Lookup
+from services.cache.lookup import SQL, Asked, Lookup, Prompt
 from shared import database
 from tests.bench.entries import COLUMNS
 from tests.support.clock import START
@@ -83,8 +83,12 @@ async def store(pool: "Pool", number: int, angle: float | None, **changes: Any) 
     )
 
 
-def asked(number: int = 99, angle: float | None = 0.0, scope: UUID = SCOPE) -> Asked:
-    return Asked(scope, UUID(int=number), None if angle is None else direction(angle))
+def asked(angle: float = 0.0, scope: UUID = SCOPE) -> Asked:
+    return Asked(scope, direction(angle))
+
+
+def prompt(number: int, scope: UUID = SCOPE) -> Prompt:
+    return Prompt(scope, UUID(int=number))
 
 
 @pytest.fixture(params=[1000, 2], ids=["small scope", "large scope"])
@@ -98,10 +102,9 @@ async def test_the_nearest_of_the_scope_are_found_nearest_first(pool: "Pool") ->
     for number, angle in enumerate((0.5, 0.1, 0.9, 0.3, -0.2)):
         await store(pool, number, angle)
     await store(pool, 50, 0.0, scope=OTHER)
-    (found,) = await Lookup(pool, candidates=3).find([asked()], START)
-    assert found.exact is None
-    assert [entry.prompt for entry in found.near] == ["prompt 1", "prompt 4", "prompt 3"]
-    assert [entry.similarity for entry in found.near] == pytest.approx(np.cos([0.1, 0.2, 0.3]), abs=1e-3)
+    (found,) = await Lookup(pool, candidates=3).near([asked()], START)
+    assert [entry.prompt for entry in found] == ["prompt 1", "prompt 4", "prompt 3"]
+    assert [entry.similarity for entry in found] == pytest.approx(np.cos([0.1, 0.2, 0.3]), abs=1e-3)
 
 
 @pytest.mark.usefixtures("size")
@@ -109,9 +112,12 @@ async def test_what_may_not_be_kept_is_not_found_and_what_is_only_stale_is(pool:
     for number in range(3):
         await store(pool, number, 0.1 * number, keep_until=START)
     await store(pool, 3, 0.5, expires_at=START)
-    gone, near = await Lookup(pool, candidates=3).find([asked(0, None), asked()], START)
-    assert (gone.exact, gone.near) == (None, [])
-    assert [entry.prompt for entry in near.near] == ["prompt 3"]
+    lookup = Lookup(pool, candidates=3)
+    gone, stale = await lookup.same([prompt(0), prompt(3)], START)
+    assert gone is None
+    assert stale is not None
+    (near,) = await lookup.near([asked()], START)
+    assert [entry.prompt for entry in near] == ["prompt 3"]
 
 
 @pytest.mark.usefixtures("size")
@@ -119,9 +125,10 @@ async def test_entries_without_a_vector_or_with_another_models_are_not_near(pool
     await store(pool, 1, None)
     await store(pool, 2, 0.0, dimensions=3)
     await store(pool, 3, 0.2)
-    near, same = await Lookup(pool, candidates=3).find([asked(), asked(1)], START)
-    assert [entry.prompt for entry in near.near] == ["prompt 3"]
-    assert same.exact is not None
+    lookup = Lookup(pool, candidates=3)
+    (near,) = await lookup.near([asked()], START)
+    assert [entry.prompt for entry in near] == ["prompt 3"]
+    assert await lookup.same([prompt(1)], START) != [None]
 
 
 async def test_each_of_a_batch_gets_its_own_and_what_became_of_it(pool: "Pool") -> None:
@@ -132,26 +139,28 @@ async def test_each_of_a_batch_gets_its_own_and_what_became_of_it(pool: "Pool") 
         UUID(int=1001),
         START,
     )
-    keys = [asked(1), asked(3), asked(2), asked(2, scope=OTHER), asked(4, scope=UUID(int=3)), asked(5, None)]
-    found = await Lookup(pool, candidates=3).find(keys, START)
-    assert [one.exact.prompt if one.exact else None for one in found] == [
-        "prompt 1",
-        None,
-        None,
-        "prompt 2",
-        None,
-        None,
-    ]
-    assert [[entry.prompt for entry in one.near] for one in found] == [[], ["prompt 1"], ["prompt 1"], [], [], []]
-    assert found[0].exact is not None
-    assert (found[0].exact.hits, found[0].exact.good, found[0].exact.bad) == (7, 2, 1)
+    lookup = Lookup(pool, candidates=3)
+    same = await lookup.same([prompt(1), prompt(3), prompt(2), prompt(2, OTHER), prompt(5, UUID(int=3))], START)
+    assert [one and one.prompt for one in same] == ["prompt 1", None, None, "prompt 2", None]
+    assert same[0] is not None
+    assert (same[0].hits, same[0].good, same[0].bad) == (7, 2, 1)
+    near = await lookup.near([asked(), asked(scope=UUID(int=3)), asked(scope=OTHER)], START)
+    assert [[entry.prompt for entry in one] for one in near] == [["prompt 1"], [], ["prompt 2"]]
+    assert (near[0][0].hits, near[0][0].good, near[0][0].bad) == (7, 2, 1)
 
 
-async def test_nothing_asked_is_nothing_found(pool: "Pool") -> None:
-    assert await Lookup(pool, candidates=3).find([], START) == []
+async def test_a_scope_that_is_large_no_more_is_not_empty(pool: "Pool", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.cache.lookup.SMALL", 2)
+    lookup = Lookup(pool, candidates=3)
+    for number in range(5):
+        await store(pool, number, 0.1 * number)
+    assert [len(found) for found in await lookup.near([asked()], START)] == [3]
+    await pool.execute("DELETE FROM cache_entries WHERE exact < $1", UUID(int=4))
+    (found,) = await lookup.near([asked()], START)
+    assert [entry.prompt for entry in found] == ["prompt 4"]
 
 
-async def test_one_partition_is_read_by_its_vector_index_and_none_where_the_prompt_is_known(
+async def test_one_partition_alone_is_opened_and_read_by_its_vector_index(
     pool: "Pool", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.cache.lookup.SMALL", 2)
@@ -159,25 +168,27 @@ async def test_one_partition_is_read_by_its_vector_index_and_none_where_the_prom
         await store(pool, number, 0.01 * number)
         await store(pool, 100 + number, 0.01 * number, scope=UUID(int=100 + number))
     await pool.execute("ANALYZE cache_entries")
-    statement = Lookup(pool, candidates=3)._find
-    assert len(await _vector_scans(pool, statement, [asked(), asked(98)])) == 1
-    assert await _vector_scans(pool, statement, [asked(1), asked(2)]) == []
+    statement = Lookup(pool, candidates=3)._near
+    for known in (False, True):
+        plan = await _plan(pool, statement, 0, SCOPE, HalfVector(direction(0.0)), START, known)
+        assert len([name for name in _names(plan, "Index Name", read=True) if "embedding" in name]) == 1
+        assert len(_partitions(plan)) == 1
+    assert len(_partitions(await _plan(pool, SQL["same"], 0, SCOPE, UUID(int=1), START))) == 1
 
 
-async def _vector_scans(pool: "Pool", statement: str, keys: Sequence[Asked]) -> list[str]:
-    """The vector indexes that were read."""
-    vectors = [None if key.vector is None else HalfVector(key.vector) for key in keys]
-    plan = await pool.fetchval(
-        f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}",
-        [key.scope for key in keys],
-        [key.exact for key in keys],
-        vectors,
-        START,
-    )
-    return sorted(set(_read(json.loads(plan)[0]["Plan"])))
+async def _plan(pool: "Pool", statement: str, *arguments: object) -> dict[str, Any]:
+    """How the statement was carried out."""
+    plan = await pool.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+    found: dict[str, Any] = json.loads(plan)[0]["Plan"]
+    return found
 
 
-def _read(node: dict[str, Any]) -> list[str]:
-    name = str(node.get("Index Name", ""))
-    own = [name] if "embedding" in name and node["Actual Loops"] > 0 else []
-    return own + [each for child in node.get("Plans", ()) for each in _read(child)]
+def _partitions(plan: dict[str, Any]) -> set[str]:
+    """The parts of the table that were opened, whether they were read or not."""
+    return {name for name in _names(plan, "Relation Name") if name.startswith("cache_entries")}
+
+
+def _names(node: dict[str, Any], kind: str, *, read: bool = False) -> list[str]:
+    """All names of a kind in a plan; those of nodes that were carried out, where it says so."""
+    own = [str(node[kind])] if kind in node and (node["Actual Loops"] > 0 or not read) else []
+    return own + [each for child in node.get("Plans", ()) for each in _names(child, kind, read=read)]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class FakePool:
-    """Answers ``fetch`` and ``fetchrow`` from memory.
+    """Answers ``fetch``, ``fetchmany`` and ``fetchrow`` from memory.
 
     Attributes:
         rows: what each call returns.
@@ -26,6 +26,9 @@ class FakePool:
         if self.error is not None:
             raise self.error
         return self.rows
+
+    async def fetchmany(self, _: str, arguments: Sequence[tuple[object, ...]]) -> Sequence[Mapping[str, Any]]:
+        return await self.fetch(_, *arguments)
 
     async def fetchrow(self, _: str, *arguments: object) -> Mapping[str, Any] | None:
         rows = await self.fetch(_, *arguments)

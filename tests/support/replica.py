@@ -17,7 +17,7 @@ from services.cache.inflight import InFlight
 from services.cache.judgement import Judge
 from services.cache.learning.audits import Audits
 from services.cache.learning.shadows import Shadows
-from services.cache.lookup import Asked, Entry, Found
+from services.cache.lookup import Asked, Entry, Prompt
 from services.cache.news import News
 from services.cache.search import Search
 from services.cache.selection import Forgotten
@@ -110,22 +110,33 @@ class FakeEmbedder:
 
 
 class FakeLookup:
-    """Finds the entries a test put there."""
+    """Finds the entries a test put there.
+
+    Attributes:
+        prompts: what was asked for by its keys.
+        asked: what was asked for by a vector.
+    """
 
     def __init__(self) -> None:
-        self.same: Entry | None = None
-        self.near: list[Entry] = []
+        self.exact: Entry | None = None
+        self.nearest: list[Entry] = []
         self.away = False
+        self.prompts: list[Prompt] = []
         self.asked: list[Asked] = []
 
-    async def find(self, asked: Sequence[Asked], now: datetime) -> Sequence[Found]:
+    async def same(self, prompts: Sequence[Prompt], now: datetime) -> Sequence[Entry | None]:
+        self.prompts.extend(prompts)
+        self._read()
+        return [self.exact for _ in prompts]
+
+    async def near(self, asked: Sequence[Asked], now: datetime) -> Sequence[Sequence[Entry]]:
         self.asked.extend(asked)
+        self._read()
+        return [self.nearest for _ in asked]
+
+    def _read(self) -> None:
         if self.away:
             raise DatabaseUnavailable("away")
-        return [
-            Found(self.same, ()) if self.same else Found(None, self.near if one.vector is not None else ())
-            for one in asked
-        ]
 
 
 class FakeGuards:

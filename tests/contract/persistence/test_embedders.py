@@ -74,10 +74,10 @@ async def test_vectors_of_two_lengths_are_found_side_by_side(pool: "Pool") -> No
         await stored(pool, embedder, "far", unit(0, 1, dimensions=dimensions))
         await stored(pool, embedder, "not embedded", None)
     for dimensions in (384, 8):
-        asked = Asked(scope_of(BASE, f"test/{dimensions}"), uuid4(), unit(1, dimensions=dimensions))
-        (found,) = await Lookup(pool, candidates=3, dimensions=dimensions).find([asked], NOW)
-        assert [entry.prompt for entry in found.near] == ["near", "far"]
-        assert found.near[0].similarity == pytest.approx(0.995, abs=0.001)
+        asked = Asked(scope_of(BASE, f"test/{dimensions}"), unit(1, dimensions=dimensions))
+        (found,) = await Lookup(pool, candidates=3, dimensions=dimensions).near([asked], NOW)
+        assert [entry.prompt for entry in found] == ["near", "far"]
+        assert found[0].similarity == pytest.approx(0.995, abs=0.001)
 
 
 async def test_each_length_has_an_index_that_its_searches_use(pool: "Pool") -> None:
@@ -139,9 +139,9 @@ async def test_entries_move_and_keep_their_id_and_their_time(pool: "Pool", write
     assert {(row["stored_at"], row["expires_at"] - row["stored_at"]) for row in rows} == {
         (NOW - timedelta(hours=1), timedelta(hours=3))
     }
-    asked = Asked(scope_of(BASE, "local/new/8"), uuid4(), unit(1, 8, dimensions=8))
-    (found,) = await Lookup(pool, candidates=3, dimensions=8).find([asked], NOW)
-    assert {entry.prompt for entry in found.near} <= {f"prompt {number}" for number in range(10)}
+    asked = Asked(scope_of(BASE, "local/new/8"), unit(1, 8, dimensions=8))
+    (found,) = await Lookup(pool, candidates=3, dimensions=8).near([asked], NOW)
+    assert {entry.prompt for entry in found} <= {f"prompt {number}" for number in range(10)}
     assert await reembedded(pool, writer, "builtin") == []
 
 

@@ -33,7 +33,7 @@ def test_a_file_without_statements_has_none(tmp_path: Path) -> None:
     ("path", "names"),
     [
         ("services/ingest/results.sql", {"find"}),
-        ("services/cache/lookup.sql", {"find"}),
+        ("services/cache/lookup.sql", {"near", "same"}),
         (
             "services/persistence/writer.sql",
             {"cache_audits", "cache_entries", "cache_invalidations", "cache_uses", "requests", "responses"},

@@ -88,10 +88,10 @@ async def test_without_a_database_there_are_no_statistics(desk: Desk, error: Exc
 
 
 async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_way(desk: Desk) -> None:
-    desk.replica.lookup.near = [near("Capital of Spain?", 0.98, answer="Madrid."), near("Capital of France?", 0.97)]
+    desk.replica.lookup.nearest = [near("Capital of Spain?", 0.98, answer="Madrid."), near("Capital of France?", 0.97)]
     desk.replica.guards.says("Capital of Spain?", reason="names")
     found = await desk.lookup({"input": PROMPT})
-    refused, served = desk.replica.lookup.near
+    refused, served = desk.replica.lookup.nearest
     assert found["answer"] == "Paris."
     assert (found["verdict"]["tier"], found["verdict"]["reason"]) == ("semantic", "verified")
     assert found["verdict"]["entry_id"] == str(served.entry_id)
@@ -119,7 +119,7 @@ async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_wa
 
 
 async def test_a_lookup_changes_nothing(desk: Desk) -> None:
-    desk.replica.lookup.same = entry()
+    desk.replica.lookup.exact = entry()
     before = (await desk.http.get("/v1/stats")).json()
     await desk.lookup({"input": PROMPT})
     assert (await desk.http.get("/v1/stats")).json() == before

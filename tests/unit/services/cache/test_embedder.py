@@ -35,7 +35,7 @@ async def test_vectors_have_length_one_and_the_dimensions_of_the_table(embedder:
 
 async def test_no_text_is_no_vector(embedder: Embedder) -> None:
     assert (await embedder.embed([])).shape == (0, DIMENSIONS)
-    assert embedder.read_now([]) == []
+    assert await embedder.embed_each([]) == []
 
 
 def test_a_vector_does_not_depend_on_what_else_is_in_the_batch() -> None:
@@ -45,31 +45,16 @@ def test_a_vector_does_not_depend_on_what_else_is_in_the_batch() -> None:
 
 
 async def test_equal_texts_in_a_batch_have_equal_vectors(embedder: Embedder) -> None:
-    one, _, two = await embedder.embed_each(["What is it?", "Something quite different and longer", "What is it?"])
+    one, _, two = await embedder.embed(["What is it?", "Something quite different and longer", "What is it?"])
     assert (one == two).all()
 
 
 async def test_another_wording_is_nearer_than_another_question(embedder: Embedder) -> None:
-    asked, same, other = await embedder.embed_each(
+    asked, same, other = await embedder.embed(
         ["What is the capital of France?", "Tell me France's capital city.", "How do I boil an egg?"]
     )
     assert asked @ same > 0.8
     assert asked @ other < 0.4
-
-
-async def test_a_reading_has_a_state_and_a_place_for_each_word_piece(embedder: Embedder) -> None:
-    text = "Is Málaga embeddable?"
-    long, short = embedder.read_now(["Something longer than that, so that there is padding", text])
-    assert short.tokens == ("is", "malaga", "em", "##bed", "##dable", "?")
-    assert [text[start:end] for start, end in short.offsets] == ["Is", "Málaga", "em", "bed", "dable", "?"]
-    assert short.states.shape == (len(short.tokens), DIMENSIONS)
-    assert (short.vector == (await embedder.embed([text]))[0]).all()
-    assert [short.truncated, long.truncated] == [False, False]
-
-
-async def test_a_text_without_words_has_no_states(embedder: Embedder) -> None:
-    (reading,) = embedder.read_now([""])
-    assert (reading.tokens, reading.states.shape) == ((), (0, DIMENSIONS))
 
 
 @pytest.mark.parametrize(
@@ -81,24 +66,21 @@ async def test_a_text_without_words_has_no_states(embedder: Embedder) -> None:
         (" " * module.MAX_CHARACTERS + "word", True),
     ],
 )
-def test_what_the_model_does_not_read_is_told(embedder: Embedder, text: str, truncated: bool) -> None:
+async def test_what_the_model_does_not_read_to_its_end_has_no_vector(
+    embedder: Embedder, text: str, truncated: bool
+) -> None:
     assert embedder.truncated(text) is truncated
-    assert embedder.read_now([text])[0].truncated is truncated
+    before, found, after = await embedder.embed_each(["one", text, "two"])
+    assert (found is None) is truncated
+    expected = await embedder.embed(["one", "two"])
+    assert before == pytest.approx(expected[0], abs=1e-5)
+    assert after == pytest.approx(expected[1], abs=1e-5)
 
 
 def test_no_character_is_too_odd(embedder: Embedder) -> None:
-    nul, plain, half = embedder.read_now(["a\0b", "ab", "\ud800 x"])
-    assert (nul.vector == plain.vector).all()
-    assert half.tokens == ("?", "x")
-
-
-def test_readings_are_kept_for_a_moment_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT_TOKENS", 4)
-    forgetful = Embedder()
-    (first,) = forgetful.read_now(["one two"])
-    assert forgetful.read_now(["one two"])[0] is first
-    forgetful.read_now(["three four"])
-    assert forgetful.read_now(["one two"])[0] is not first
+    nul, plain, half, mark = embedder.embed_now(["a\0b", "ab", "\ud800 x", "? x"])
+    assert nul == pytest.approx(plain, abs=1e-5)
+    assert half == pytest.approx(mark, abs=1e-5)
 
 
 def test_several_threads_may_read_at_once() -> None:

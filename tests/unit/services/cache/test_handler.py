@@ -71,7 +71,7 @@ def replica() -> Replica:
 
 
 async def test_the_very_same_prompt_is_answered_from_the_table(replica: Replica) -> None:
-    replica.lookup.same = entry()
+    replica.lookup.exact = entry()
     request = make.request(metadata={"k": "v"}, reply=ReplyAddress(queue="q"))
     event = completed(await replica.ask(request))
     assert (event.source, event.output_text, event.cost_usd, event.saved_usd) == ("cache", "Paris.", 0.0, 0.5)
@@ -101,30 +101,30 @@ async def test_the_very_same_prompt_is_answered_from_memory_without_asking_anybo
         "same prompt",
         found.entry_id,
     )
-    assert (replica.embedder.embedded, replica.lookup.asked) == ([], [])
+    assert (replica.embedder.embedded, replica.lookup.prompts, replica.lookup.asked) == ([], [], [])
 
 
 async def test_what_the_table_had_is_in_memory_the_next_time(replica: Replica) -> None:
     request = make.request()
     key = replica.handler.key(request)
-    replica.lookup.same = entry(scope=key.scope, exact=key.exact)
+    replica.lookup.exact = entry(scope=key.scope, exact=key.exact)
     await replica.ask(request)
     replica.lookup.away = True
     assert completed(await replica.ask(make.request())).source == "cache"
-    assert len(replica.lookup.asked) == 1
+    assert len(replica.lookup.prompts) == 1
 
 
 async def test_an_invalidated_entry_that_is_still_in_the_table_is_neither_served_nor_kept(replica: Replica) -> None:
     request = make.request()
     key = replica.handler.key(request)
-    replica.lookup.same = entry(scope=key.scope, exact=key.exact)
+    replica.lookup.exact = entry(scope=key.scope, exact=key.exact)
     await replica.hear(invalidation(START))
     missed(await replica.ask(request))
     assert len(replica.front) == 0
 
 
 async def test_a_near_entry_that_was_invalidated_is_not_served_either(replica: Replica) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     await replica.hear(invalidation(START, topic="capital"))
     missed(await replica.ask(make.request()))
 
@@ -134,7 +134,7 @@ async def test_a_near_entry_that_was_invalidated_is_not_served_either(replica: R
 
 async def test_a_near_prompt_that_is_verified_is_answered_from_the_cache(replica: Replica) -> None:
     found = near(similarity=0.97)
-    replica.lookup.near = [found]
+    replica.lookup.nearest = [found]
     events = await replica.ask(make.request(PROMPT))
     event = completed(events)
     assert event.hit is not None
@@ -151,13 +151,13 @@ async def test_a_near_prompt_that_is_verified_is_answered_from_the_cache(replica
 
 
 async def test_a_near_entry_is_not_kept_in_memory(replica: Replica) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     await replica.ask(make.request())
     assert len(replica.front) == 0
 
 
 async def test_a_prompt_that_is_too_far_is_a_miss_and_nothing_is_verified(replica: Replica) -> None:
-    replica.lookup.near = [near(similarity=0.89)]
+    replica.lookup.nearest = [near(similarity=0.89)]
     events = await replica.ask(make.request())
     assert (
         missed(events).request.prompt,
@@ -175,25 +175,25 @@ async def test_a_prompt_that_is_too_far_is_a_miss_and_nothing_is_verified(replic
 
 async def test_an_entry_that_is_too_far_for_its_category_does_not_hide_the_next(replica: Replica) -> None:
     replica.learned.floors = {"dynamic": 0.97, "static": 0.9}
-    replica.lookup.near = [near(similarity=0.95, category="dynamic"), near(similarity=0.92, answer="It is Paris.")]
+    replica.lookup.nearest = [near(similarity=0.95, category="dynamic"), near(similarity=0.92, answer="It is Paris.")]
     assert completed(await replica.ask(make.request())).output_text == "It is Paris."
 
 
 async def test_what_a_guard_forbids_is_a_miss_with_its_reason(replica: Replica) -> None:
-    replica.lookup.near = [near("4 apples", 0.99)]
+    replica.lookup.nearest = [near("4 apples", 0.99)]
     replica.guards.says("4 apples", reason="numbers")
     events = await replica.ask(make.request("3 apples"))
     missed(events)
     said = verdict(events)
     assert (said.tier, said.reason, said.risk) == ("miss", "numbers", None)
-    assert said.entry_id == replica.lookup.near[0].entry_id
+    assert said.entry_id == replica.lookup.nearest[0].entry_id
     assert replica.learned.decided == []
 
 
 async def test_what_a_guard_and_the_learned_risk_speak_against_is_a_miss_with_its_reason(
     replica: Replica,
 ) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     replica.guards.says(PROMPT, reason="content")
     replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
     events = await replica.ask(make.request())
@@ -202,7 +202,7 @@ async def test_what_a_guard_and_the_learned_risk_speak_against_is_a_miss_with_it
 
 
 async def test_what_only_the_learned_risk_speaks_against_is_a_miss_with_its_reason(replica: Replica) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
     events = await replica.ask(make.request())
     missed(events)
@@ -211,16 +211,16 @@ async def test_what_only_the_learned_risk_speaks_against_is_a_miss_with_its_reas
 
 async def test_an_entry_in_quarantine_is_not_served_until_it_was_confirmed() -> None:
     replica = Replica(audit={"quarantine": True})
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     events = await replica.ask(make.request())
     missed(events)
     assert verdict(events).reason == "quarantined"
-    replica.lookup.near = [near(good=1)]
+    replica.lookup.nearest = [near(good=1)]
     assert completed(await replica.ask(make.request("And the capital of France?"))).source == "cache"
 
 
 async def test_a_near_prompt_that_differs_is_passed_over_for_the_next(replica: Replica) -> None:
-    replica.lookup.near = [
+    replica.lookup.nearest = [
         near("What did 4 apples cost?", 0.99, answer="four"),
         near("What do 3 apples cost", 0.93, answer="three"),
     ]
@@ -231,7 +231,7 @@ async def test_a_near_prompt_that_differs_is_passed_over_for_the_next(replica: R
 
 
 async def test_if_all_near_prompts_differ_it_is_a_miss_that_names_the_nearest(replica: Replica) -> None:
-    replica.lookup.near = [near("a", 0.99), near("b", 0.98)]
+    replica.lookup.nearest = [near("a", 0.99), near("b", 0.98)]
     replica.guards.says("a", reason="negation")
     replica.guards.says("b", reason="numbers")
     events = await replica.ask(make.request())
@@ -260,30 +260,29 @@ async def test_a_miss_carries_the_key_under_which_its_answer_will_be_found() -> 
 
 async def test_a_cache_that_is_switched_off_asks_nobody() -> None:
     replica = Replica(enabled=False)
-    replica.lookup.same = entry()
+    replica.lookup.exact = entry()
     events = await replica.ask(make.request())
     assert missed(events).key is None
     assert verdict(events) == CacheVerdict(tier="bypass", reason="off")
-    assert replica.lookup.asked == []
+    assert replica.lookup.prompts == []
     assert replica.embedder.embedded == []
 
 
 async def test_a_long_prompt_is_matched_exactly_only() -> None:
     replica = Replica(max_prompt_chars=20)
-    replica.lookup.near = [near("x" * 21, 1.0)]
+    replica.lookup.nearest = [near("x" * 21, 1.0)]
     events = await replica.ask(make.request("x" * 21))
     event = missed(events)
     assert event.key is not None
     assert event.key.embedding is None
     assert verdict(events).reason == "too long to be matched by meaning"
-    (asked,) = replica.lookup.asked
-    assert asked.vector is None
+    assert (len(replica.lookup.prompts), replica.lookup.asked) == (1, [])
     assert replica.embedder.embedded == []
 
 
 async def test_a_prompt_that_the_model_reads_only_a_part_of_is_matched_exactly_only(replica: Replica) -> None:
     replica.embedder.refused = {PROMPT}
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     events = await replica.ask(make.request(PROMPT))
     missed(events)
     assert verdict(events).reason == "too long to be matched by meaning"
@@ -300,13 +299,13 @@ async def test_a_cache_that_cannot_be_read_is_an_empty_one(replica: Replica) -> 
 
 async def test_while_the_embedder_is_away_the_same_prompt_is_still_found(replica: Replica) -> None:
     replica.embedder.error = Park("any error of ours")
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     events = await replica.ask(make.request())
     event = missed(events)
     assert event.key is not None
     assert event.key.embedding is None
     assert verdict(events).reason == "the embedder is away"
-    replica.lookup.same = entry("Hello?")
+    replica.lookup.exact = entry("Hello?")
     assert completed(await replica.ask(make.request("Hello?"))).source == "cache"
 
 
@@ -314,10 +313,10 @@ async def test_only_a_request_that_is_looked_up_by_meaning_counts_for_the_learne
     replica.lookup.away = True
     await replica.ask(make.request("a"))
     replica.lookup.away = False
-    replica.lookup.same = entry("b")
+    replica.lookup.exact = entry("b")
     await replica.ask(make.request("b"))
     assert (replica.learned.idle, replica.learned.decided) == (0, [])
-    replica.lookup.same = None
+    replica.lookup.exact = None
     await replica.ask(make.request("c", model="premium"))
     assert replica.learned.idle == 1
 
@@ -326,7 +325,7 @@ async def test_only_a_request_that_is_looked_up_by_meaning_counts_for_the_learne
 
 
 async def test_no_cache_buys_an_answer_that_others_may_have(replica: Replica) -> None:
-    replica.lookup.same = entry()
+    replica.lookup.exact = entry()
     kept(replica, make.request())
     events = await replica.ask(make.request(cache_control={"no_cache": True}))
     event = missed(events)
@@ -334,7 +333,7 @@ async def test_no_cache_buys_an_answer_that_others_may_have(replica: Replica) ->
     assert event.key is not None
     assert event.key.embedding is not None
     replica.front.forget(lambda _: True)
-    replica.lookup.same = None
+    replica.lookup.exact = None
     (task,) = await replica.asked(make.request())
     await replica.answer(event)
     assert completed(await within(5, task)).leader_id == event.request.id
@@ -346,7 +345,7 @@ async def test_no_cache_waits_for_nobody(replica: Replica) -> None:
 
 
 async def test_no_store_is_served_what_there_is(replica: Replica) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     assert completed(await replica.ask(make.request(cache_control={"no_store": True}))).source == "cache"
 
 
@@ -378,6 +377,21 @@ async def test_no_cache_and_no_store_leave_no_trace(replica: Replica) -> None:
     assert replica.embedder.embedded == []
 
 
+async def test_where_the_same_prompts_answer_is_too_old_a_younger_near_one_may_do(replica: Replica) -> None:
+    replica.lookup.exact = entry()
+    replica.lookup.nearest = [near(stored_at=START)]
+    events = await replica.ask(make.request(cache_control={"max_age_s": 30}))
+    assert verdict(events).tier == "semantic"
+    assert len(replica.embedder.embedded) == 1
+
+
+async def test_an_answer_bought_because_the_kept_one_is_too_old_can_be_found_by_meaning(replica: Replica) -> None:
+    replica.lookup.exact = entry()
+    event = missed(await replica.ask(make.request(cache_control={"max_age_s": 30})))
+    assert event.key is not None
+    assert event.key.embedding is not None
+
+
 @pytest.mark.parametrize(("max_age_s", "served"), [(60, True), (59, False), (0, False), (None, True)])
 @pytest.mark.parametrize("where", ["memory", "table", "near"])
 async def test_an_entry_may_be_as_old_as_the_caller_says(where: str, max_age_s: int | None, *, served: bool) -> None:
@@ -386,9 +400,9 @@ async def test_an_entry_may_be_as_old_as_the_caller_says(where: str, max_age_s: 
     if where == "memory":
         kept(replica, request)
     elif where == "table":
-        replica.lookup.same = entry()
+        replica.lookup.exact = entry()
     else:
-        replica.lookup.near = [near()]
+        replica.lookup.nearest = [near()]
     (event,) = await replica.ask(request)
     assert isinstance(event, ResponseCompleted) == served
 
@@ -408,7 +422,7 @@ async def test_an_answer_in_flight_may_be_as_old_as_the_caller_says(replica: Rep
 async def test_who_waits_for_a_request_that_finds_an_old_entry_is_not_given_it_where_it_is_too_old(
     replica: Replica,
 ) -> None:
-    replica.lookup.near = [near(similarity=0.95)]
+    replica.lookup.nearest = [near(similarity=0.95)]
     patient, strict, stricter = (
         make.request(PROMPT),
         make.request(PROMPT, cache_control={"max_age_s": 10}),
@@ -758,7 +772,7 @@ async def test_who_asks_the_same_as_a_borrower_shares_what_it_borrowed() -> None
 
 async def test_what_a_leader_found_under_a_near_prompt_is_not_handed_on_to_a_third() -> None:
     replica = Replica({"a": 0.0, "b": 0.0})
-    replica.lookup.near = [near("c", 1.0)]  # of the same vector: only the words tell them apart
+    replica.lookup.nearest = [near("c", 1.0)]  # of the same vector: only the words tell them apart
     replica.guards.says("b", "c")
     leader = await replica.asked(make.request("a"))
     assert completed(leader[0].result()).source == "cache"
@@ -853,7 +867,7 @@ async def test_two_that_are_near_to_each_other_never_wait_for_each_other(seed: i
 
 
 async def test_who_waited_for_one_that_found_an_earlier_answer_shares_that(replica: Replica) -> None:
-    replica.lookup.near = [near("capital of France", 0.95)]
+    replica.lookup.nearest = [near("capital of France", 0.95)]
     tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
     await within(5, asyncio.gather(*tasks))
     assert replica.misses() == []
@@ -888,7 +902,7 @@ async def test_a_leader_that_is_cancelled_frees_those_who_wait(replica: Replica)
 
 
 async def test_explaining_says_what_would_be_served_and_changes_nothing(replica: Replica) -> None:
-    replica.lookup.near = [near("far", 0.95), near()]
+    replica.lookup.nearest = [near("far", 0.95), near()]
     replica.guards.says("far", reason="numbers")
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.answer) == ("semantic", "Paris.")
@@ -899,7 +913,7 @@ async def test_explaining_says_what_would_be_served_and_changes_nothing(replica:
 
 
 async def test_explaining_an_exact_match_does_not_bring_it_into_memory(replica: Replica) -> None:
-    replica.lookup.same = entry()
+    replica.lookup.exact = entry()
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.answer) == ("exact", "Paris.")
     assert len(replica.front) == 0
@@ -912,7 +926,7 @@ async def test_explaining_an_exact_match_does_not_bring_it_into_memory(replica: 
     [
         (lambda replica: None, "nothing near"),
         (lambda replica: setattr(replica.lookup, "away", True), "the cache cannot be read"),
-        (lambda replica: setattr(replica.lookup, "near", [near(similarity=0.5)]), "not similar enough"),
+        (lambda replica: setattr(replica.lookup, "nearest", [near(similarity=0.5)]), "not similar enough"),
     ],
 )
 async def test_explaining_a_miss_says_why(replica: Replica, prepare: Any, reason: str) -> None:
@@ -929,7 +943,7 @@ async def test_explaining_what_is_never_answered_says_so() -> None:
 
 
 async def test_a_stale_entry_is_explained_as_long_as_it_would_be_served(replica: Replica) -> None:
-    replica.lookup.same = replace(entry(), expires_at=START, keep_until=START + timedelta(seconds=1))
+    replica.lookup.exact = replace(entry(), expires_at=START, keep_until=START + timedelta(seconds=1))
     assert (await replica.handler.explain(make.request())).answer == "Paris."
     replica.clock.skip(1)
     assert (await replica.handler.explain(make.request())).answer is None

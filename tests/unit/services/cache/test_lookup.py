@@ -10,19 +10,20 @@ import asyncpg
 import numpy as np
 import pytest
 
-from services.cache.lookup import Asked, Lookup
+from services.cache.lookup import Asked, Lookup, Prompt
 from shared.database import DatabaseUnavailable
 from tests.support import make
 from tests.support.clock import START
 from tests.support.pool import FakePool
 
 VECTOR = np.zeros(384, dtype=np.float32)
-ASKED = Asked(UUID(int=1), UUID(int=2), VECTOR)
+ASKED = Asked(UUID(int=1), VECTOR)
+PROMPT = Prompt(UUID(int=1), UUID(int=2))
 
 
 def row(**changes: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "place": 1,
+        "place": 0,
         "entry_id": make.new_id(),
         "scope": UUID(int=1),
         "exact": UUID(int=2),
@@ -46,35 +47,76 @@ def row(**changes: Any) -> dict[str, Any]:
     return fields | changes
 
 
-async def test_all_keys_are_asked_for_at_once() -> None:
-    pool = FakePool()
-    other = Asked(UUID(int=3), UUID(int=4), None)
-    found = await Lookup(pool.as_pool, candidates=3).find([ASKED, other], START)
-    assert [(one.exact, one.near) for one in found] == [(None, []), (None, [])]
-    ((scopes, exacts, vectors, now),) = pool.asked
-    assert (scopes, exacts, now) == ([UUID(int=1), UUID(int=3)], [UUID(int=2), UUID(int=4)], START)
-    assert isinstance(vectors, list)
-    assert vectors[1] is None
+def near_row(**changes: Any) -> dict[str, Any]:
+    return row(large=False, **changes)
 
 
-async def test_each_gets_what_was_found_for_it() -> None:
-    pool = FakePool(row(place=2, match="exact", answer="Paris."), row(place=1, answer="Rome."))
-    near, same = await Lookup(pool.as_pool, candidates=3).find([ASKED, ASKED], START)
-    assert near.exact is None
-    assert [entry.answer for entry in near.near] == ["Rome."]
-    assert same.exact is not None
-    assert (same.exact.answer, same.near) == ("Paris.", [])
+async def test_all_prompts_are_asked_for_at_once() -> None:
+    pool = FakePool(row(place=1, match="exact", answer="Paris."))
+    none, same = await Lookup(pool.as_pool, candidates=3).same([Prompt(UUID(int=3), UUID(int=4)), PROMPT], START)
+    assert pool.asked == [((0, UUID(int=3), UUID(int=4), START), (1, UUID(int=1), UUID(int=2), START))]
+    assert none is None
+    assert same is not None
+    assert (same.answer, same.match) == ("Paris.", "exact")
+
+
+async def test_each_gets_what_is_near_to_it() -> None:
+    pool = FakePool(near_row(place=1, answer="Paris."), near_row(place=1, answer="Lyon."), near_row(answer="Rome."))
+    one, two, none = await Lookup(pool.as_pool, candidates=3).near([ASKED, ASKED, ASKED], START)
+    assert ([entry.answer for entry in one], [entry.answer for entry in two]) == (["Rome."], ["Paris.", "Lyon."])
+    assert none == []
+    assert len(pool.asked) == 1
 
 
 async def test_the_nearest_come_first_whatever_order_the_index_gave_them() -> None:
-    pool = FakePool(row(similarity=0.91), row(similarity=0.99), row(similarity=0.95))
-    (found,) = await Lookup(pool.as_pool, candidates=3).find([ASKED], START)
-    assert [entry.similarity for entry in found.near] == [0.99, 0.95, 0.91]
-    assert {entry.match for entry in found.near} == {"semantic"}
+    pool = FakePool(near_row(similarity=0.91), near_row(similarity=0.99), near_row(similarity=0.95))
+    (found,) = await Lookup(pool.as_pool, candidates=3).near([ASKED], START)
+    assert [entry.similarity for entry in found] == [0.99, 0.95, 0.91]
+    assert {entry.match for entry in found} == {"semantic"}
+
+
+async def test_nobody_is_asked_for_nothing() -> None:
+    pool = FakePool()
+    lookup = Lookup(pool.as_pool, candidates=3)
+    assert (await lookup.same([], START), await lookup.near([], START), pool.asked) == ([], [], [])
+
+
+def said_large(pool: FakePool) -> list[bool]:
+    """What the near search was told about the scope, each time."""
+    return [bool(arguments[-1]) for (arguments,) in pool.asked if isinstance(arguments, tuple)]
+
+
+async def test_a_scope_that_was_large_is_not_counted_again() -> None:
+    pool = FakePool(row(large=True))
+    lookup = Lookup(pool.as_pool, candidates=1)
+    await lookup.near([ASKED], START)
+    await lookup.near([ASKED], START)
+    assert said_large(pool) == [False, True]
+
+
+async def test_a_large_scope_with_too_few_entries_near_is_counted_again() -> None:
+    pool = FakePool(row(large=True))
+    lookup = Lookup(pool.as_pool, candidates=1)
+    await lookup.near([ASKED], START)
+    pool.rows = []
+    assert await lookup.near([ASKED], START) == [[]]
+    await lookup.near([ASKED], START)
+    assert said_large(pool) == [False, True, False, False]
+
+
+async def test_the_scopes_it_knows_to_be_large_do_not_become_ever_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.cache.lookup.SCOPES_KEPT", 1)
+    pool = FakePool(row(large=True))
+    lookup = Lookup(pool.as_pool, candidates=1)
+    await lookup.near([ASKED], START)
+    pool.rows = [row(large=True, scope=UUID(int=9))]
+    await lookup.near([Asked(UUID(int=9), VECTOR)], START)
+    await lookup.near([ASKED], START)
+    assert said_large(pool) == [False, False, False]
 
 
 def test_what_the_plan_depends_on_is_in_the_statement() -> None:
-    statement = Lookup(FakePool().as_pool, candidates=7, dimensions=768)._find
+    statement = Lookup(FakePool().as_pool, candidates=7, dimensions=768)._near
     assert "LIMIT 7" in statement
     assert "::halfvec(768)" in statement
     assert "dimensions = 768" in statement
@@ -83,13 +125,13 @@ def test_what_the_plan_depends_on_is_in_the_statement() -> None:
 
 async def test_a_database_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(FakePool):
-        async def fetch(self, _: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
+        async def fetchmany(self, _: str, arguments: Sequence[tuple[object, ...]]) -> Sequence[Mapping[str, Any]]:
             await asyncio.Event().wait()
             return []
 
     monkeypatch.setattr("services.cache.lookup.PATIENCE_S", 0.01)
     with pytest.raises(DatabaseUnavailable):
-        await Lookup(Hanging().as_pool, candidates=3).find([ASKED], START)
+        await Lookup(Hanging().as_pool, candidates=3).near([ASKED], START)
 
 
 @pytest.mark.parametrize(
@@ -100,4 +142,6 @@ async def test_a_database_that_is_away_says_so(error: Exception) -> None:
     pool = FakePool()
     pool.error = error
     with pytest.raises(DatabaseUnavailable):
-        await Lookup(pool.as_pool, candidates=3).find([ASKED], START)
+        await Lookup(pool.as_pool, candidates=3).near([ASKED], START)
+    with pytest.raises(DatabaseUnavailable):
+        await Lookup(pool.as_pool, candidates=3).same([PROMPT], START)

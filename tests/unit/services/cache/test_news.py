@@ -206,13 +206,13 @@ async def test_an_answer_that_may_not_be_kept_is_shared_by_those_who_wait_whatev
 
 
 async def test_a_bought_answer_that_can_be_compared_makes_a_finding(replica: Replica) -> None:
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     replica.learned.decision = Decision(serve=False, risk=0.4, reason="too risky")
     (miss,) = await replica.ask(make.request())
     assert isinstance(miss, RequestMissed)
     (found,) = await replica.hear(make.completed(miss.request, key=miss.key))
     assert isinstance(found, CacheAudited)
-    assert (found.kind, found.entry_id) == ("free", replica.lookup.near[0].entry_id)
+    assert (found.kind, found.entry_id) == ("free", replica.lookup.nearest[0].entry_id)
 
 
 async def test_a_finding_is_learned_from(replica: Replica) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from services.cache.lookup import Asked
 from services.cache.search import Found, Search
 from shared.errors import BrokerUnavailable
 from shared.telemetry import metrics
@@ -27,59 +28,66 @@ def searching() -> Searching:
     return Searching()
 
 
-async def test_it_finds_the_entry_of_the_same_prompt(searching: Searching) -> None:
-    searching.lookup.same = entry("a")
-    found = await searching.search(make.key("a"))
-    assert (found.exact, found.near, found.trouble) == (searching.lookup.same, (), "")
+async def test_it_finds_the_entry_of_the_same_prompt_and_embeds_nothing(searching: Searching) -> None:
+    searching.lookup.exact = entry("a")
+    assert await searching.search(make.key("a")) == Found(None, exact=searching.lookup.exact)
+    (prompt,) = searching.lookup.prompts
+    assert (prompt.scope, prompt.exact) == (make.key("a").scope, make.key("a").exact)
+    assert (searching.embedder.embedded, searching.lookup.asked) == ([], [])
+
+
+async def test_an_entry_of_the_same_prompt_that_is_of_no_use_is_looked_past(searching: Searching) -> None:
+    searching.lookup.exact, searching.lookup.nearest = entry("a"), [near()]
+    found = await searching.search(make.key("a"), lambda each: each is not searching.lookup.exact)
+    assert found.vector is not None
+    assert (found.exact, found.near, found.trouble) == (None, searching.lookup.nearest, "")
 
 
 async def test_it_finds_the_nearest_by_the_vector_of_the_prompt(searching: Searching) -> None:
-    searching.lookup.near = [near()]
+    searching.lookup.nearest = [near()]
     found = await searching.search(make.key("a"))
-    assert (found.exact, found.near, found.trouble) == (None, searching.lookup.near, "")
+    assert (found.exact, found.near, found.trouble) == (None, searching.lookup.nearest, "")
     assert found.vector is not None
     assert np.array_equal(found.vector, vector(0.1))
     (asked,) = searching.lookup.asked
-    assert (asked.scope, asked.exact) == (make.key().scope, make.key().exact)
+    assert asked.scope == make.key().scope
     assert asked.vector is found.vector
 
 
-async def test_many_at_once_share_a_batch_and_a_round_trip(searching: Searching) -> None:
+async def test_many_at_once_share_a_batch_and_its_round_trips(searching: Searching) -> None:
     batches: list[int] = []
-    find = searching.lookup.find
+    same, nearest = searching.lookup.same, searching.lookup.near
 
     async def counted(asked: Any, now: Any) -> Any:
         batches.append(len(asked))
         await asyncio.sleep(0)
-        return await find(asked, now)
+        return await (nearest if isinstance(asked[0], Asked) else same)(asked, now)
 
-    searching.lookup.find = counted  # type: ignore[method-assign]
+    searching.lookup.same = searching.lookup.near = counted  # type: ignore[method-assign, assignment]
     found = await asyncio.gather(*(searching.search(make.key(prompt)) for prompt in "ab" * 10))
-    assert sum(batches) == 20
-    assert len(batches) <= 3
+    assert sum(batches) == 2 * 20
+    assert len(batches) <= 2 * 3
     assert [np.array_equal(each.vector, vector(0.1)) for each in found if each.vector is not None] == [True, False] * 10
 
 
 async def test_a_long_prompt_is_not_embedded(searching: Searching) -> None:
     assert await searching.search(make.key("x" * 21)) == Found(None, trouble="too long to be matched by meaning")
-    assert searching.embedder.embedded == []
-    assert len(searching.lookup.asked) == 1
+    assert (searching.embedder.embedded, searching.lookup.asked) == ([], [])
+    assert len(searching.lookup.prompts) == 1
     assert (await searching.search.embedded(make.key("x" * 20, embedding=None))).embedding is not None
 
 
 async def test_a_prompt_the_model_reads_in_part_only_has_no_vector(searching: Searching) -> None:
     searching.embedder.refused = {"a"}
-    searching.lookup.same = entry("a")
-    found = await searching.search(make.key("a"))
-    assert (found.vector, found.exact) == (None, searching.lookup.same)
-    assert found.trouble == "too long to be matched by meaning"
+    assert await searching.search(make.key("a")) == Found(None, trouble="too long to be matched by meaning")
+    assert searching.lookup.asked == []
 
 
 async def test_while_the_embedder_is_away_the_same_prompt_is_found_all_the_same(searching: Searching) -> None:
     searching.embedder.error = BrokerUnavailable("any error of ours")
-    searching.lookup.same = entry("a")
-    found = await searching.search(make.key("a"))
-    assert (found.vector, found.exact, found.trouble) == (None, searching.lookup.same, "the embedder is away")
+    assert await searching.search(make.key("a")) == Found(None, trouble="the embedder is away")
+    searching.lookup.exact = entry("a")
+    assert (await searching.search(make.key("a"))).exact is searching.lookup.exact
     assert (await searching.search.embedded(make.key("a", embedding=None))).embedding is None
 
 

@@ -52,7 +52,7 @@ async def bought(replica: Replica, text: str = "Paris.") -> list[Event]:
 @pytest.fixture
 def replica() -> Replica:
     replica = Replica()
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     replica.learned.decision = REFUSED
     return replica
 
@@ -61,7 +61,7 @@ async def test_a_near_entry_that_was_not_served_is_compared_with_the_answer_that
     (found,) = await bought(replica)
     assert isinstance(found, CacheAudited)
     assert (found.kind, found.served, found.same, found.agreement, found.sampled) == ("free", False, True, 1.0, 1.0)
-    assert found.entry_id == replica.lookup.near[0].entry_id
+    assert found.entry_id == replica.lookup.nearest[0].entry_id
     assert found.evidence == replica.learned.decided[0]
     (miss,) = replica.misses()
     assert miss.key is not None
@@ -85,7 +85,7 @@ async def test_what_a_guard_advised_against_is_compared_too(replica: Replica) ->
 
 async def test_what_is_in_quarantine_is_compared_and_so_can_leave_it() -> None:
     replica = Replica(audit={"quarantine": True})
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     (found,) = await bought(replica)
     assert isinstance(found, CacheAudited)
     assert found.same
@@ -97,16 +97,16 @@ async def test_what_is_forbidden_teaches_nothing(replica: Replica) -> None:
 
 
 async def test_what_was_too_far_to_be_verified_teaches_nothing(replica: Replica) -> None:
-    replica.lookup.near = [near(similarity=0.5)]
+    replica.lookup.nearest = [near(similarity=0.5)]
     assert await bought(replica) == []
 
 
 async def test_of_several_candidates_the_nearest_that_no_guard_forbids_is_compared(replica: Replica) -> None:
-    replica.lookup.near = [near("a", 0.99), near("b", 0.98), near("c", 0.97)]
+    replica.lookup.nearest = [near("a", 0.99), near("b", 0.98), near("c", 0.97)]
     replica.guards.says("a", reason="numbers")
     (found,) = await bought(replica)
     assert isinstance(found, CacheAudited)
-    assert found.entry_id == replica.lookup.near[1].entry_id
+    assert found.entry_id == replica.lookup.nearest[1].entry_id
 
 
 async def test_where_nothing_was_near_there_is_nothing_to_compare() -> None:
@@ -129,7 +129,7 @@ async def test_an_answer_that_was_not_bought_is_not_compared(replica: Replica) -
 
 async def test_audits_that_are_switched_off_compare_nothing() -> None:
     replica = Replica(audit={"enabled": False})
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     replica.learned.decision = REFUSED
     assert await bought(replica) == []
 

@@ -35,7 +35,7 @@ SAMPLED = Decision(audit=True, audit_probability=0.25)
 def audited(replica: Replica, **changes: Any) -> Replica:
     """A replica that finds a near entry, and draws each hit for an audit."""
     replica.learned.decision = SAMPLED
-    replica.lookup.near = [near(**changes)]
+    replica.lookup.nearest = [near(**changes)]
     return replica
 
 
@@ -89,13 +89,13 @@ async def test_a_hit_that_is_drawn_is_also_run_for_nobody_and_in_no_hurry() -> N
 
 async def test_a_hit_that_is_not_drawn_is_not_run() -> None:
     replica = Replica()
-    replica.lookup.near = [near()]
+    replica.lookup.nearest = [near()]
     assert len(await replica.ask(make.request())) == 1
 
 
 async def test_the_same_prompt_is_never_audited() -> None:
     replica = audited(Replica())
-    replica.lookup.same = entry()
+    replica.lookup.exact = entry()
     assert len(await replica.ask(make.request())) == 1
 
 
@@ -107,7 +107,7 @@ async def test_a_shadow_has_an_id_that_follows_from_the_request_and_its_purpose(
     assert len({first, other, request.id}) == 3
     assert first.int >> 80 == request.id.int >> 80
     replica = Replica()
-    replica.lookup.near = [near(expires_at=START, keep_until=START + timedelta(days=1))]
+    replica.lookup.nearest = [near(expires_at=START, keep_until=START + timedelta(days=1))]
     assert shadow(await replica.ask(request)).request.id != first
 
 
@@ -127,7 +127,7 @@ async def test_no_more_audits_are_asked_for_than_the_hourly_budget_allows() -> N
         await replica.ask(make.request(str(number)))
     assert len(replica.shadowed()) == 3
     replica.clock.skip(3600)
-    replica.lookup.near = [near(keep_until=START + timedelta(days=1), expires_at=START + timedelta(days=1))]
+    replica.lookup.nearest = [near(keep_until=START + timedelta(days=1), expires_at=START + timedelta(days=1))]
     await replica.ask(make.request("an hour later"))
     assert len(replica.shadowed()) == 4
 
@@ -160,7 +160,7 @@ async def test_what_is_delivered_twice_counts_once() -> None:
 async def test_a_stale_entry_is_served_and_bought_anew_once() -> None:
     replica = Replica()
     found = stale()
-    replica.lookup.same = found
+    replica.lookup.exact = found
     events = await replica.ask(make.request())
     assert isinstance(events[0], ResponseCompleted)
     assert events[0].output_text == "Paris."
@@ -174,7 +174,7 @@ async def test_a_stale_entry_is_served_and_bought_anew_once() -> None:
 async def test_two_replicas_refresh_an_entry_once_when_they_heard_of_each_other() -> None:
     clock = ManualClock()
     here, there = Replica(clock=clock), Replica(clock=clock)
-    here.lookup.same = there.lookup.same = stale()
+    here.lookup.exact = there.lookup.exact = stale()
     await there.hear(*(await here.ask(make.request())))
     assert len(await there.ask(make.request())) == 1
     clock.skip(REFRESH_AGAIN_S)
@@ -186,7 +186,7 @@ async def test_two_replicas_refresh_an_entry_once_when_they_heard_of_each_other(
 async def test_a_near_hit_on_a_stale_entry_refreshes_the_entrys_own_prompt() -> None:
     replica = Replica({PROMPT: 0.3, "Capital of France": 0.2})
     found = stale(prompt="Capital of France", similarity=0.97, match="semantic")
-    replica.lookup.near = [found]
+    replica.lookup.nearest = [found]
     request = make.request(input=({"role": "user", "content": "Hi."}, {"role": "user", "content": PROMPT}))
     asked = shadow(await replica.ask(request))
     assert (asked.request.prompt, asked.request.earlier) == ("Capital of France", request.earlier)
@@ -201,14 +201,14 @@ async def test_a_near_hit_on_a_stale_entry_refreshes_the_entrys_own_prompt() -> 
 
 
 async def _refreshed(replica: Replica, found: Entry, request: Request) -> Sequence[Event]:
-    replica.lookup.near = [found]
+    replica.lookup.nearest = [found]
     return await replica.ask(request)
 
 
 async def test_a_stale_hit_is_refreshed_and_not_audited_besides() -> None:
     replica = Replica()
     replica.learned.decision = SAMPLED
-    replica.lookup.near = [stale(similarity=0.97, match="semantic")]
+    replica.lookup.nearest = [stale(similarity=0.97, match="semantic")]
     assert shadow(await replica.ask(make.request())).purpose == "refresh"
 
 
@@ -222,7 +222,7 @@ async def test_a_popular_entry_is_bought_anew_before_it_is_missed(
     """It lives for ten minutes; popular is what was hit three times, soon is the last fifth of its life."""
     replica = Replica()
     stored = START - timedelta(minutes=age_min)
-    replica.lookup.same = entry(
+    replica.lookup.exact = entry(
         stored_at=stored,
         expires_at=stored + timedelta(minutes=10),
         keep_until=START + timedelta(hours=1),
@@ -235,23 +235,23 @@ async def test_a_popular_entry_is_bought_anew_before_it_is_missed(
 
 async def test_refreshes_can_be_switched_off() -> None:
     replica = Replica(refresh={"enabled": False})
-    replica.lookup.same = stale()
+    replica.lookup.exact = stale()
     assert len(await replica.ask(make.request())) == 1
 
 
 async def test_no_more_refreshes_are_asked_for_than_the_hourly_budget_allows() -> None:
     replica = Replica(refresh={"max_per_hour": 2})
     for number in range(5):
-        replica.lookup.same = stale(entry_id=make.new_id())
+        replica.lookup.exact = stale(entry_id=make.new_id())
         await replica.ask(make.request(str(number)))
     assert len(replica.shadowed()) == 2
 
 
 async def test_the_two_budgets_are_apart() -> None:
     replica = Replica(refresh={"max_per_hour": 0})
-    replica.lookup.same = stale()
+    replica.lookup.exact = stale()
     assert len(await replica.ask(make.request())) == 1
-    replica.lookup.same = None
+    replica.lookup.exact = None
     assert shadow(await audited(replica).ask(make.request("near"))).purpose == "audit"
 
 
@@ -259,7 +259,7 @@ async def test_what_is_remembered_of_entries_is_bounded(monkeypatch: pytest.Monk
     monkeypatch.setattr(shadows, "MOST_REMEMBERED", 3)
     replica = Replica()
     for number in range(10):
-        replica.lookup.same = stale(entry_id=make.new_id())
+        replica.lookup.exact = stale(entry_id=make.new_id())
         await replica.ask(make.request(str(number)))
     assert max(len(memory) for memory in (replica.shadows._refreshing, replica.shadows._counted)) == 3
 
@@ -269,7 +269,7 @@ async def test_what_is_remembered_of_entries_is_bounded(monkeypatch: pytest.Monk
 
 async def test_the_answer_to_a_refresh_is_an_entry() -> None:
     replica = Replica({PROMPT: 0.3})
-    replica.lookup.same = stale()
+    replica.lookup.exact = stale()
     asked = shadow(await replica.ask(make.request()))
     (filled,) = await replica.shadows.completed(answer(asked, "Paris, still."))
     assert isinstance(filled, CacheFilled)
@@ -339,7 +339,7 @@ async def test_an_answer_that_is_delivered_twice_means_the_same_twice() -> None:
 
 async def test_while_the_embedder_is_away_the_answer_is_kept_for_the_same_prompt() -> None:
     replica = Replica(max_prompt_chars=5)
-    replica.lookup.same = stale()
+    replica.lookup.exact = stale()
     (filled,) = await replica.shadows.completed(answer(shadow(await replica.ask(make.request()))))
     assert isinstance(filled, CacheFilled)
     assert filled.key.embedding is None
