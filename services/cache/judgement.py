@@ -10,6 +10,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from services.cache.learning.lessons import Lessons
 from services.cache.learning.neighbours import AnswerGroups, weigh
 from services.cache.learning.threshold import EXACT_ONLY, LearnedThreshold
@@ -19,10 +21,12 @@ from shared.events import Evidence
 from shared.policy import Policy
 from shared.telemetry import metrics
 
+log = structlog.stdlib.get_logger(__name__)
 SAME_PROMPT: Final = "same prompt"
 VERIFIED: Final = "verified"
 TOO_FAR: Final = "not similar enough"
 QUARANTINED: Final = "quarantined"
+UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,12 @@ class Judge:
         return self._objection(prompt, other)
 
     def _objection(self, prompt: str, other: str) -> str | None:
-        with metrics.VERIFY_SECONDS.time():
-            return self._verify(prompt, other)
+        try:
+            with metrics.VERIFY_SECONDS.time():
+                return self._verify(prompt, other)
+        except Exception:  # what a guard stumbles over is no reason to lose a request, nor to serve another's answer
+            log.exception("a guard failed")
+            return UNREADABLE
 
     def _consider(
         self, prompt: str, entry: Entry, neighbours: tuple[float, float], learned: LearnedThreshold

@@ -4,7 +4,7 @@ Each step is one batch for all that wait for it: a round trip to PostgreSQL by k
 prompt that is known costs the first alone; any other pays it on top, which is a tenth of what comes after.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -22,6 +22,9 @@ log = structlog.stdlib.get_logger(__name__)
 TOO_LONG: Final = "too long to be matched by meaning"
 UNREADABLE: Final = "the cache cannot be read"
 NO_EMBEDDING: Final = "the embedder is away"
+# Seconds for which a database that did not answer is not asked again: each batch would wait out its patience.
+LEFT_ALONE_S: Final = 2.0
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -66,7 +69,8 @@ class Search:
         self._max_prompt_chars = max_prompt_chars
         self._embed: Batcher[str, Vectors | None] = Batcher(self._embed_each)
         self._same: Batcher[Prompt, Entry | None] = Batcher(self._same_each)
-        self._near: Batcher[Asked, Sequence[Entry]] = Batcher(self._near_each)
+        self._near: Batcher[Asked, Sequence[Entry] | None] = Batcher(self._near_each)
+        self._readable_from = 0.0
 
     @property
     def embedder_version(self) -> str:
@@ -75,13 +79,13 @@ class Search:
 
     async def __call__(self, key: CacheKey, usable: Callable[[Entry], bool] = lambda _: True) -> Found:
         """The entry of this very prompt or, where there is none that is usable, the nearest of its scope."""
-        same, unreadable = await self._read(self._same(Prompt(key.scope, key.exact)))
+        same, unreadable = await self._read(self._same, Prompt(key.scope, key.exact))
         if same is not None and usable(same):
             return Found(None, exact=same)
         vector, trouble = await self._vector(key)
         if unreadable or vector is None:
             return Found(vector, trouble=unreadable or trouble)
-        near, unreadable = await self._read(self._near(Asked(key.scope, vector)))
+        near, unreadable = await self._read(self._near, Asked(key.scope, vector))
         return Found(vector, near=near or (), trouble=unreadable)
 
     async def embedded(self, key: CacheKey) -> CacheKey:
@@ -109,11 +113,14 @@ class Search:
         with metrics.SEARCH_SECONDS.time():
             return await self._lookup.near(asked, self._clock.now())
 
-    async def _read(self, reading: Awaitable[T]) -> tuple[T | None, str]:
+    async def _read(self, read: Batcher[A, T], asked: A) -> tuple[T | None, str]:
         """What was read, and what kept it from being read."""
+        if self._clock.monotonic() < self._readable_from:
+            return None, UNREADABLE
         try:
-            return await reading, ""
+            return await read(asked), ""
         except ForebayError as error:
+            self._readable_from = self._clock.monotonic() + LEFT_ALONE_S
             metrics.LOOKUPS.labels("unavailable").inc()
             log.warning(UNREADABLE, error=str(error))
             return None, UNREADABLE

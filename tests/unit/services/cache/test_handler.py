@@ -313,6 +313,7 @@ async def test_only_a_request_that_is_looked_up_by_meaning_counts_for_the_learne
     replica.lookup.away = True
     await replica.ask(make.request("a"))
     replica.lookup.away = False
+    replica.clock.skip(2)
     replica.lookup.exact = entry("b")
     await replica.ask(make.request("b"))
     assert (replica.learned.idle, replica.learned.decided) == (0, [])

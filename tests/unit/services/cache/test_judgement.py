@@ -167,3 +167,13 @@ def test_the_very_prompt_needs_no_verification(court: Court) -> None:
     found = court.judge.exact(near(match="exact", similarity=1.0))
     assert (found.against, found.reason, found.sampled) == (None, "same prompt", 0.0)
     assert court.guards.judged == []
+
+
+def test_a_guard_that_fails_refuses(court: Court) -> None:
+    def fail(asked: str, stored: str) -> str | None:
+        raise RuntimeError("a bug")
+
+    judge = Judge(make.policy(), cast("Any", court.learned), fail)
+    (refused,) = judge.consider(PROMPT, [near("a", 0.99)], tenant="acme")
+    assert (refused.against, refused.comparable) == ("unreadable", False)
+    assert judge.shared(PROMPT, "a", tenant="acme") == "unreadable"

@@ -20,7 +20,8 @@ class Searching:
 
     def __init__(self) -> None:
         self.embedder, self.lookup = FakeEmbedder({"a": 0.1, "b": 0.2}), FakeLookup()
-        self.search = Search(self.embedder, cast("Any", self.lookup), ManualClock(), max_prompt_chars=20)
+        self.clock = ManualClock()
+        self.search = Search(self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=20)
 
 
 @pytest.fixture
@@ -108,3 +109,14 @@ async def test_what_is_no_error_of_ours_is_not_hidden(searching: Searching) -> N
 
 def test_its_version_is_the_embedders(searching: Searching) -> None:
     assert searching.search.embedder_version == "fake/1"
+
+
+async def test_a_database_that_does_not_answer_is_left_alone_for_a_moment(searching: Searching) -> None:
+    searching.lookup.away = True
+    assert (await searching.search(make.key("a"))).trouble == "the cache cannot be read"
+    asked = len(searching.lookup.prompts)
+    searching.lookup.away, searching.lookup.exact = False, entry("a")
+    assert (await searching.search(make.key("a"))).trouble == "the cache cannot be read"
+    assert len(searching.lookup.prompts) == asked
+    searching.clock.skip(2)
+    assert (await searching.search(make.key("a"))).exact is searching.lookup.exact
