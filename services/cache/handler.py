@@ -181,7 +181,7 @@ class CacheHandler:
                 self._room()
                 answer = await self._follow(request, leader)
             finally:
-                own.borrows = False
+                self._parts.in_flight.unborrow(own)
             # An answer that was near to the leader's prompt may be far from this one.
             if answer is not None and _first_hand(answer) and self._young(request, answer):
                 return self._shared(request, own.key, answer, similarity)

@@ -76,7 +76,10 @@ class InFlight:
         match event:
             case RequestMissed(request=request, key=CacheKey() as key):
                 leader = self.leader(request.id, key)
-                leader.announced = leader.announced or leader.request_id == request.id
+                if leader.request_id == request.id:
+                    leader.announced = True
+                    if not leader.done.is_set():  # its call begins now, whatever it waited for before
+                        leader.expires = self._clock.monotonic() + self._patience_s
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
             case ResponseCompleted(key=CacheKey() as key):
@@ -116,11 +119,12 @@ class InFlight:
         Whoever picks one of them verifies it, and then asks :meth:`borrow`.
         """
         own.vector = vector
+        now = self._clock.monotonic()
         lending = (
             leader
             for leader in reversed(self._scopes.get(own.key.scope, {}).values())
             # Who borrows is passed over, so no two can wait for each other.
-            if leader.vector is not None and not leader.borrows and leader is not own
+            if leader.vector is not None and not leader.borrows and leader is not own and leader.expires > now
         )
         others = list(islice(lending, MOST_COMPARED))
         if not others:
@@ -134,11 +138,20 @@ class InFlight:
         return near[: -MOST_VERIFIED - 1 : -1]
 
     def borrow(self, own: Leader, leader: Leader) -> bool:
-        """Whether ``own`` may wait for ``leader``, which was verified meanwhile; then nobody may wait for ``own``."""
+        """Whether ``own`` may wait for ``leader``, which was verified meanwhile; then nobody may wait for ``own``.
+
+        Whoever borrows says :meth:`unborrow` in the end.
+        """
         if leader.borrows or leader.failed:
             return False
         own.borrows = True
+        own.expires = leader.expires + self._patience_s  # it must not be given up while it waits
         return True
+
+    def unborrow(self, own: Leader) -> None:
+        """``own`` waits no more: where it went away empty-handed, others may wait for it, and its time begins."""
+        own.borrows = False
+        own.expires = self._clock.monotonic() + self._patience_s
 
     def forget(self, concerned: Callable[[ResponseCompleted], bool]) -> None:
         """Give out the finished answers concerned no more."""

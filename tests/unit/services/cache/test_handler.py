@@ -791,6 +791,29 @@ async def test_when_the_near_one_fails_one_of_the_borrowers_leads_the_others() -
     assert len(replica.answers("coalesced")) == 18
 
 
+@pytest.mark.parametrize("ending", ["slow", "failed late"])
+async def test_near_prompts_whose_leader_brings_nothing_gather_behind_the_next_and_not_each_for_itself(
+    ending: str,
+) -> None:
+    replica = Replica({str(n): n / 1000 for n in range(60)}, max_waiting=100, leader_patience_s=0.05)
+    tasks = await replica.asked(*(make.request(str(n)) for n in range(60)))
+    for led in (1, 2, 3):
+        assert len(replica.misses()) == led
+        if ending == "slow":
+            replica.clock.skip(0.05)
+            while not any(task.done() for task in tasks[led:]) or len(replica.misses()) == led:
+                await asyncio.wait([task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+                await settled()
+            await settled()
+        else:
+            replica.clock.skip(0.0499)
+            await replica.fail(replica.misses()[-1])
+    assert len(replica.misses()) == 4
+    await replica.answer(replica.misses()[-1])
+    await within(5, asyncio.gather(*tasks))
+    assert len(replica.answers("coalesced")) == 56
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_near_equal_prompts_that_arrive_together_buy_one_answer(seed: int) -> None:
     random = Random(seed)
