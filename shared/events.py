@@ -532,6 +532,7 @@ class ResponseFailed(TerminalEvent):
     accepted_at: AwareDatetime | None = None
     failed_at: AwareDatetime
     exact: UUID | None = Field(None, description="exact cache key of the prompt: frees those who wait for its answer")
+    prompt_at_fault: bool = Field(False, description="whether the same prompt would fail again for anybody")
     metadata: dict[str, str] = Field(default_factory=dict)
 
     @property

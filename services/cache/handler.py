@@ -27,11 +27,14 @@ from shared.events import (
     RequestAccepted,
     RequestMissed,
     ResponseCompleted,
+    ResponseFailed,
 )
 from shared.policy import Policy
 from shared.telemetry import metrics
 
 SAME: Final = 1.0
+# Leaders of the very same prompt a request waits for, one after the other: each may take the whole patience to fail.
+MOST_WAITED_FOR: Final = 2
 NOTHING_NEAR: Final = "nothing near"
 
 
@@ -71,6 +74,8 @@ class CacheHandler:
     async def accepted(self, event: RequestAccepted) -> Sequence[Event]:
         """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``.
 
+        ``response.failed.<code>`` where an equal prompt in flight was itself at fault.
+
         Raises:
             Park: so many wait for answers in flight that this one is to come again later.
         """
@@ -85,7 +90,8 @@ class CacheHandler:
             return self._hit(request, key, self._parts.judge.exact(entry))
         if not may.stores:
             return await self._alone(request, key, may)
-        while True:
+        disappointed = 0
+        while disappointed < MOST_WAITED_FOR:
             leader = self._parts.in_flight.leader(request.id, key)
             if leader.request_id == request.id and not (leader.announced or leader.leading):
                 return await self._lead(request, leader)
@@ -96,9 +102,14 @@ class CacheHandler:
                 if answer.request_id == request.id or self._young(request, answer):
                     return (self._shared(request, key, answer, SAME),)
                 self._parts.in_flight.release(leader)  # too old for who asks now, who leads for a new one
-            if leader.failed and leader.request_id == request.id:
+                continue
+            if leader.failure and leader.request_id == request.id:
                 return ()  # delivered again, and its end has been told
+            if leader.failure and leader.failure.prompt_at_fault:
+                return (self._failed(request, leader.failure),)
             # The leader failed or took too long. Whoever is first to see it leads, the others follow that one.
+            disappointed += 1
+        return (self._missed(request, await self._parts.search.embedded(key), "those it waited for brought nothing"),)
 
     async def explain(self, request: Request) -> Explained:
         """What would be answered, leaving aside what is in flight; counts nothing and changes nothing."""
@@ -282,6 +293,20 @@ class CacheHandler:
             metadata=request.metadata,
             **answer,
         )
+
+    def _failed(self, request: Request, failure: ResponseFailed) -> ResponseFailed:
+        """The end of a request that waited for one with the same prompt, which is at fault."""
+        own = {
+            "request_id": request.id,
+            "tenant": request.tenant,
+            "accepted_at": request.accepted_at,
+            "failed_at": self._clock.now(),
+            "attempts": 0,
+            "reply": request.reply,
+            "metadata": request.metadata,
+        }
+        metrics.LOOKUPS.labels("coalesced").inc()
+        return failure.model_copy(update=own)
 
     def _missed(
         self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()

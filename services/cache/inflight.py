@@ -2,8 +2,9 @@
 
 Each replica follows ``request.missed`` and the terminal events, and keeps what is under way in memory. The first of
 several near-equal requests leads; the others wait, unacknowledged in the broker, so that a killed replica loses none of
-them. A leader that fails frees its followers, and the first of them to wake leads in its place. Two replicas that get
-the first two of them at the same instant may both lead: that costs one call, never an answer.
+them. A leader that fails frees its followers, and the first of them to wake leads in its place; where the very prompt
+is at fault, those who asked the same fail with it. Two replicas that get the first two of them at the same instant may
+both lead: that costs one call, never an answer.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ class Leader:
         announced: whether the broker has its ``request.missed``, so that a redelivery of it waits instead of leading.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
         expires: seconds on the monotonic clock after which nobody waits for it any more.
+        failure: what it ended with instead of an answer.
     """
 
     request_id: UUID
@@ -48,7 +50,7 @@ class Leader:
     borrows: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answer: ResponseCompleted | None = None
-    failed: bool = False
+    failure: ResponseFailed | None = None
 
     async def wait(self, seconds: float) -> ResponseCompleted | None:
         """The answer; None when it failed or took longer."""
@@ -83,19 +85,18 @@ class InFlight:
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
             case ResponseCompleted(key=CacheKey() as key):
-                if led := self._led_by(event.request_id, key.exact):
+                led = self._leaders.get(key.exact)
+                # One that was bought is good for all who wait, also when it comes from a leader nobody waits for now.
+                if led is not None and (led.request_id == event.request_id or event.answer_of is None):
                     self._finish(led, event)
             case ResponseFailed(exact=UUID() as exact):
-                if led := self._led_by(event.request_id, exact):
-                    led.failed = True
+                led = self._leaders.get(exact)
+                if led is not None and led.request_id == event.request_id:
+                    led.failure = event
                     self.release(led)
             case _:
                 pass
         return ()
-
-    def _led_by(self, request_id: UUID, exact: UUID) -> Leader | None:
-        leader = self._leaders.get(exact)
-        return leader if leader is not None and leader.request_id == request_id else None
 
     def leader(self, request_id: UUID, key: CacheKey) -> Leader:
         """The request that leads for this very prompt: this one, where there is no other."""
@@ -142,7 +143,7 @@ class InFlight:
 
         Whoever borrows says :meth:`unborrow` in the end.
         """
-        if leader.borrows or leader.failed:
+        if leader.borrows or leader.failure:
             return False
         own.borrows = True
         own.expires = leader.expires + self._patience_s  # it must not be given up while it waits
@@ -158,6 +159,12 @@ class InFlight:
         for leader in [each for each in self._leaders.values() if each.answer and concerned(each.answer)]:
             leader.answer = None
             self.release(leader)
+
+    def overtaken(self, answer: ResponseCompleted) -> None:
+        """An invalidation overtook a leader's answer: one of those who wait leads for a new one."""
+        led = self._leaders.get(answer.key.exact) if answer.key else None
+        if led is not None and led.request_id == answer.request_id:
+            self.release(led)
 
     def answered(self, own: Leader, answer: ResponseCompleted) -> None:
         """A request that led turned out to have an earlier answer; those who asked the very same share it."""

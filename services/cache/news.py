@@ -35,12 +35,13 @@ class News:
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of an event; ``cache.audited`` where it made an answer comparable."""
-        await self._in_flight.heard(event)
+        if isinstance(event, ResponseCompleted) and self._outdated(event):
+            self._in_flight.overtaken(event)
+        else:
+            await self._in_flight.heard(event)
         match event:
             case ResponseCompleted(answer_of=None):
                 self._keep(event.request_id, event)
-                if self._outdated(event):  # an invalidation overtook it: one of those who wait leads for a new one
-                    self._in_flight.forget(lambda answer: answer is event)
                 return await self._audits.answered(event)
             case CacheFilled() if event.origin != "reembed":  # those are old, and not hot
                 self._keep(event.entry_id, event)

@@ -295,10 +295,10 @@ class Replica:
         await settled()
         return event
 
-    async def fail(self, miss: RequestMissed) -> None:
+    async def fail(self, miss: RequestMissed, **changes: Any) -> None:
         """The model has no answer to a miss."""
         assert miss.key is not None
-        await self.hear(make.failed(miss.request, exact=miss.key.exact))
+        await self.hear(make.failed(miss.request, exact=miss.key.exact, **changes))
 
     def misses(self) -> list[RequestMissed]:
         return [event for event in self.events if isinstance(event, RequestMissed)]

@@ -22,6 +22,7 @@ from shared.events import (
     RequestAccepted,
     RequestMissed,
     ResponseCompleted,
+    ResponseFailed,
     decode_vector,
 )
 from tests.support import make
@@ -517,6 +518,53 @@ async def test_after_a_failure_exactly_one_of_those_who_waited_leads(replica: Re
     assert len(replica.answers("coalesced")) == 4
 
 
+async def test_those_who_asked_the_very_same_fail_with_a_prompt_that_is_itself_at_fault(replica: Replica) -> None:
+    requests = [make.request(metadata={"n": str(n)}, reply=ReplyAddress(queue=f"q{n}")) for n in range(10)]
+    tasks = await replica.asked(*requests)
+    replica.clock.skip(2)
+    await replica.fail(replica.misses()[0], code="content_filtered", message="no", prompt_at_fault=True)
+    outcomes = [events for (*events,) in await within(5, asyncio.gather(*tasks[1:]))]
+    assert len(replica.misses()) == 1
+    for request, (failed,) in zip(requests[1:], outcomes, strict=True):
+        assert isinstance(failed, ResponseFailed)
+        assert (failed.code, failed.message, failed.attempts) == ("content_filtered", "no", 0)
+        assert (failed.request_id, failed.reply, failed.metadata) == (request.id, request.reply, request.metadata)
+        assert failed.failed_at == START + timedelta(seconds=2)
+
+
+async def test_a_near_prompt_does_not_fail_with_one_that_is_at_fault() -> None:
+    replica = Replica({"a": 0.0, "b": 0.4})
+    await replica.asked(make.request("a"))
+    (task,) = await replica.asked(make.request("b"))
+    await replica.fail(replica.misses()[0], prompt_at_fault=True)
+    assert missed(await within(5, task)).request.prompt == "b"
+
+
+async def test_who_was_disappointed_twice_waits_for_nobody_any_more(replica: Replica) -> None:
+    tasks = await replica.asked(*(make.request(PROMPT) for _ in range(8)))
+    for led in (1, 2):
+        assert len(replica.misses()) == led
+        await replica.fail(replica.misses()[-1])
+    assert len(replica.misses()) == 8
+    assert all(task.done() for task in tasks)
+    assert {miss.verdict.reason for miss in replica.misses() if miss.verdict} == {
+        "nothing near",
+        "those it waited for brought nothing",
+    }
+
+
+async def test_the_late_answer_of_a_leader_that_ran_out_of_patience_is_good_for_who_waits_for_the_next() -> None:
+    replica = Replica(leader_patience_s=0.05)
+    tasks = await replica.asked(*(make.request(PROMPT) for _ in range(2)))
+    replica.clock.skip(0.05)
+    await within(5, asyncio.gather(*tasks))
+    slow, after_it = replica.misses()
+    (third,) = await replica.asked(make.request(PROMPT))
+    assert after_it.request.id == replica.in_flight.leader(make.new_id(), replica.handler.key(slow.request)).request_id
+    await replica.answer(slow)
+    assert completed(await within(5, third)).leader_id == slow.request.id
+
+
 async def test_who_waits_for_a_slow_one_goes_its_own_way_when_its_patience_ends() -> None:
     replica = Replica(leader_patience_s=0.05)
     tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
@@ -684,6 +732,20 @@ async def test_an_answer_bought_before_an_invalidation_that_overtook_it_is_not_s
     await replica.answer(replica.misses()[1], "Paris.")
     assert completed(await within(5, tasks[2])).output_text == "Paris."
     assert len(replica.misses()) == 2
+
+
+async def test_an_answer_that_an_invalidation_overtook_ends_no_other_request_for_the_same_prompt() -> None:
+    replica = Replica(leader_patience_s=0.05)
+    tasks = await replica.asked(make.request(), make.request())
+    replica.clock.skip(0.05)
+    await within(5, asyncio.gather(*tasks))
+    slow, after_it = replica.misses()
+    await replica.hear(invalidation(replica.clock.now()))
+    await replica.answer(slow, "Lutetia.", completed_at=START)
+    (task,) = await replica.asked(make.request())
+    replica.clock.skip(0.01)
+    await replica.answer(after_it, "Paris.")
+    assert completed(await within(5, task)).output_text == "Paris."
 
 
 async def test_who_waits_when_an_invalidation_comes_gets_the_answer_that_is_bought_after_it(replica: Replica) -> None:

@@ -91,10 +91,17 @@ async def test_a_failure_frees_who_waits_and_the_next_to_ask_leads(in_flight: In
 
 async def test_the_end_of_another_request_for_the_same_prompt_changes_nothing(in_flight: InFlight) -> None:
     leader = in_flight.leader(make.new_id(), key(1))
-    await in_flight.heard(make.completed(key=key(1)))
+    await in_flight.heard(make.completed(key=key(1), source="coalesced", leader_id=make.new_id()))
     await in_flight.heard(make.failed(exact=UUID(int=1)))
     assert not leader.done.is_set()
     assert in_flight.leader(make.new_id(), key(1)) is leader
+
+
+async def test_an_answer_bought_for_another_request_for_the_same_prompt_is_shared(in_flight: InFlight) -> None:
+    leader = in_flight.leader(make.new_id(), key(1))
+    answer = make.completed(key=key(1))
+    await in_flight.heard(answer)
+    assert await leader.wait(60) == answer
 
 
 async def test_events_without_a_key_change_nothing(in_flight: InFlight) -> None:
