@@ -15,6 +15,7 @@ from shared.events import (
     CacheInvalidate,
     Event,
     ResponseCompleted,
+    ResponseFailed,
     ShadowRequested,
 )
 from shared.policy import Policy
@@ -43,6 +44,8 @@ class News:
             case ResponseCompleted(answer_of=None):
                 self._keep(event.request_id, event)
                 return await self._audits.answered(event)
+            case ResponseFailed():
+                self._audits.failed(event.request_id)
             case CacheFilled() if event.origin != "reembed":  # those are old, and not hot
                 self._keep(event.entry_id, event)
             case CacheInvalidate():

@@ -21,7 +21,7 @@ from services.ingest.results import Results
 from shared import envelope
 from shared.database import DatabaseUnavailable
 from shared.events import CacheAudited, CacheInvalidate, Event, Evidence, ResponseCompleted, Selector, Text
-from shared.telemetry import tracing
+from shared.telemetry import metrics, tracing
 
 log = structlog.stdlib.get_logger(__name__)
 NO_REASON: Final = "no reason given"
@@ -196,6 +196,7 @@ class CacheDoor:
             audited_at=now,
         )
         await self._publish(invalidation, audited)
+        metrics.AUDITS.labels("feedback", "different").inc()
         taken = FeedbackTaken(entry_id=origin.entry_id, served=None, others=None)
         try:
             audience = await self._entries.audience(owner, origin.entry_id, now - timedelta(hours=said.hours))

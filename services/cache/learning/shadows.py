@@ -13,13 +13,12 @@ from uuid import UUID
 import structlog
 
 from services.cache.judgement import Considered
-from services.cache.learning.agreement import Embed, agreement
+from services.cache.learning.agreement import Embed, agreement, finding
 from services.cache.learning.budget import HourlyBudget
 from services.cache.lookup import Entry
 from services.cache.search import Search
 from shared.clock import Clock
 from shared.events import (
-    CacheAudited,
     CacheControl,
     CacheFilled,
     CacheHit,
@@ -152,23 +151,20 @@ class Shadows:
         if shadow.evidence is None:
             return (filled,)
         agrees = await agreement(self._embed, shadow.expected, event.output_text)
-        same = agrees >= self._audit.agreement
-        if not same:
-            log.warning("an audit found a wrong hit", entry_id=str(shadow.hit.entry_id), agreement=round(agrees, 3))
-        audited = CacheAudited(
-            audit_id=shadow.request.id,
+        audited = finding(
+            agrees,
+            self._audit.agreement,
             kind="audit",
             tenant=shadow.request.tenant,
             request_id=shadow.request.id,
             scope=shadow.key.scope,
             entry_id=shadow.hit.entry_id,
             evidence=shadow.evidence,
-            served=True,
-            same=same,
-            agreement=agrees,
             sampled=shadow.sampled,
-            audited_at=self._clock.now(),
+            now=self._clock.now(),
         )
+        if not audited.same:
+            log.warning("an audit found a wrong hit", entry_id=str(shadow.hit.entry_id), agreement=round(agrees, 3))
         return filled, audited
 
     def _remember(self, memory: dict[UUID, float] | dict[UUID, int], key: UUID, value: float) -> None:
