@@ -54,6 +54,8 @@ def _not_blank(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_without_nul)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
+# Each entry that is compared with it is gone through for all of its words.
+Topic = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_without_nul), AfterValidator(_not_blank)]
 
 
 class Priority(StrEnum):
@@ -686,7 +688,7 @@ class Selector(Model):
 
     entry_id: UUID | None = None
     prompt: Prompt | None = Field(None, description="the very prompt, whatever the instructions and the model")
-    topic: Prompt | None = Field(None, description="prompts in which each of these words occurs, in any case and order")
+    topic: Topic | None = Field(None, description="prompts in which each of these words occurs, in any case and order")
     scope: UUID | None = None
     tenant: Word | None = None
     model: Text | None = Field(None, description="the model that answered, or its tier")

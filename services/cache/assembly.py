@@ -49,7 +49,7 @@ class Cache:
         rules, reader = policy.cache, embedder if isinstance(embedder, Embedder) else Embedder()
         lookup = Lookup(pool, candidates=rules.candidates, dimensions=rules.embedder.length)
         search = Search(embedder, lookup, clock, max_prompt_chars=rules.max_prompt_chars)
-        front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes)
+        front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes, clock=clock)
         learned = LearnedThreshold(_stated(policy), random.Random())
         judge = Judge(policy, Verifier(reader, threshold=rules.verifier_threshold), learned)
         in_flight = InFlight(clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
@@ -58,13 +58,14 @@ class Cache:
         forgotten = Forgotten(clock)
         parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten)
         handler = CacheHandler(policy, parts, clock)
+        news = News(policy, forgotten, front, in_flight, audits, shadows)
         return cls(
             handler=handler,
-            news=News(policy, forgotten, front, in_flight, audits, shadows),
+            news=news,
             shadows=shadows,
             warming=Warming(policy, search, clock),
             admin=Admin(policy, handler, audits, front, pool, clock),
-            census=Census(pool, judge, audits, clock),
+            census=Census(pool, judge, audits, news, clock),
         )
 
 

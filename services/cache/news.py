@@ -1,6 +1,6 @@
 """What a replica hears from all others: who is in flight, what was answered or learned, what is to be forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from services.cache.front import Front
@@ -22,7 +22,11 @@ from shared.policy import Policy
 
 
 class News:
-    """Keeps what this replica has in memory right."""
+    """Keeps what this replica has in memory right.
+
+    Attributes:
+        behind: whether there may be invalidations that it has not heard of; whoever reads those on record says so.
+    """
 
     def __init__(
         self, policy: Policy, forgotten: Forgotten, front: Front, in_flight: InFlight, audits: Audits, shadows: Shadows
@@ -33,6 +37,20 @@ class News:
         self._in_flight = in_flight
         self._audits = audits
         self._shadows = shadows
+        self.behind = True
+
+    def subscribed(self) -> None:
+        """What was announced until now may have been missed: forget what an invalidation may have meant."""
+        self.behind = True
+        self._front.clear()
+        self._in_flight.forget(lambda _: True)
+
+    def caught_up(self, invalidations: Iterable[CacheInvalidate]) -> None:
+        """Remember invalidations that are on record; which of the entries in memory they mean is not looked for."""
+        for each in invalidations:
+            self._forgotten.remember(each)
+        self._front.clear()
+        self._in_flight.forget(self._outdated)
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of an event; ``cache.audited`` where it made an answer comparable."""
@@ -64,8 +82,8 @@ class News:
             self._front.put(entry)
 
     def _forget(self, event: CacheInvalidate) -> None:
-        counted = self._forgotten.remember(event)
-        self._front.forget(lambda entry: concerns(counted, entry))
+        meant = self._forgotten.remember(event)
+        self._front.forget(lambda entry: concerns(meant, entry))
         self._in_flight.forget(self._outdated)
 
     def _outdated(self, answer: ResponseCompleted) -> bool:

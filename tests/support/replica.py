@@ -240,7 +240,7 @@ class Replica:
         self.lookup = FakeLookup()
         self.verifier = FakeVerifier()
         self.learned = FakeLearned()
-        self.front = Front(max_entries=100, max_bytes=10_000_000)
+        self.front = Front(max_entries=100, max_bytes=10_000_000, clock=self.clock)
         self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
         self.search = Search(
             self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=rules.max_prompt_chars
