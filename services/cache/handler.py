@@ -225,10 +225,14 @@ class CacheHandler:
         return entry if entry is not None and self._usable(request, entry) else None
 
     def _usable(self, request: Request, entry: Entry) -> bool:
-        """Whether an entry is young enough for its category and for who asks."""
+        """Whether an entry is young enough for its category and for who asks; stale only while it is bought anew."""
         now, most = self._clock.now(), request.cache_control.max_age_s
         young = now < entry.keep_until and (most is None or entry.age_s(now) <= most)
-        return young and entry not in self._parts.forgotten
+        return (
+            young
+            and entry not in self._parts.forgotten
+            and (now < entry.expires_at or self._parts.shadows.renews(entry))
+        )
 
     def _young(self, request: Request, answer: ResponseCompleted) -> bool:
         """Whether the answer of one in flight is young enough for who asks."""

@@ -36,6 +36,8 @@ from shared.telemetry import metrics
 log = structlog.stdlib.get_logger(__name__)
 # Seconds after which a refresh that brought nothing may be asked for again.
 REFRESH_AGAIN_S: Final = 600.0
+# Seconds within which a refresh has brought its answer, if it ever does: it is asked for twice, and waits its turn.
+REFRESHED_S: Final = 60.0
 MOST_REMEMBERED: Final = 10_000
 
 
@@ -64,6 +66,16 @@ class Shadows:
         if not (self._audit.enabled and considered.sampled and self._left("audit")):
             return ()
         return (self._shadow("audit", request, key, considered.entry, considered),)
+
+    def renews(self, entry: Entry) -> bool:
+        """Whether a fresh answer is on its way to an entry that expired, or is asked for with the next hit on it."""
+        if not self._refresh.enabled:
+            return False
+        asked = self._refreshing.get(entry.entry_id)
+        since_s = REFRESH_AGAIN_S if asked is None else self._clock.monotonic() - asked
+        if since_s < REFRESH_AGAIN_S:
+            return since_s < REFRESHED_S
+        return self._left("refresh")
 
     def refresh(self, request: Request, key: CacheKey, entry: Entry) -> Sequence[ShadowRequested]:
         """The refresh of an entry that was served stale, or that is popular and soon will be."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.cache.learning import shadows
-from services.cache.learning.shadows import REFRESH_AGAIN_S
+from services.cache.learning.shadows import REFRESH_AGAIN_S, REFRESHED_S
 from services.cache.lookup import Entry
 from shared.events import (
     CacheAudited,
@@ -19,6 +19,7 @@ from shared.events import (
     ReplyAddress,
     Request,
     RequestAccepted,
+    RequestMissed,
     ResponseCompleted,
     ShadowCompleted,
     ShadowRequested,
@@ -233,18 +234,40 @@ async def test_a_popular_entry_is_bought_anew_before_it_is_missed(
     assert len(replica.shadowed()) == asked
 
 
-async def test_refreshes_can_be_switched_off() -> None:
+@pytest.mark.parametrize("match", ["exact", "semantic"])
+async def test_where_refreshes_are_switched_off_what_expired_is_not_served(match: str) -> None:
     replica = Replica(refresh={"enabled": False})
+    found = stale(similarity=0.97, match=match)
+    replica.lookup.same, replica.lookup.near = (found, []) if match == "exact" else (None, [found])
+    (event,) = await replica.ask(make.request())
+    assert isinstance(event, RequestMissed)
+
+
+async def test_what_expired_is_served_while_its_refresh_is_under_way_and_not_after_it_brought_nothing() -> None:
+    replica = Replica()
     replica.lookup.same = stale()
-    assert len(await replica.ask(make.request())) == 1
+    served, _ = await replica.ask(make.request())
+    assert isinstance(served, ResponseCompleted)
+    replica.clock.skip(REFRESHED_S - 1)
+    (still,) = await replica.ask(make.request())
+    assert isinstance(still, ResponseCompleted)
+    replica.clock.skip(1)
+    (event,) = await replica.ask(make.request())
+    assert isinstance(event, RequestMissed)
+    replica.clock.skip(REFRESH_AGAIN_S - REFRESHED_S)
+    await replica.fail(event)
+    again = await replica.ask(make.request())
+    assert isinstance(again[0], ResponseCompleted)
+    assert shadow(again).purpose == "refresh"
 
 
 async def test_no_more_refreshes_are_asked_for_than_the_hourly_budget_allows() -> None:
-    replica = Replica(refresh={"max_per_hour": 2})
+    replica = Replica({str(number): 0.6 * number for number in range(5)}, refresh={"max_per_hour": 2})
     for number in range(5):
         replica.lookup.same = stale(entry_id=make.new_id())
         await replica.ask(make.request(str(number)))
     assert len(replica.shadowed()) == 2
+    assert len(replica.answers("cache")) == 2  # the others are bought, because nothing fresh would come
 
 
 async def test_the_two_budgets_are_apart() -> None:
