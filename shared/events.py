@@ -268,7 +268,8 @@ class CacheKey(Model):
     Attributes:
         scope: digest of everything but the prompt that changes the answer (see services/cache/scope.py).
         exact: digest of scope and prompt.
-        base: digest of what the scope is made of, without the embedder: lets entries move to another embedder.
+        base: digest of what the scope is made of, without the embedder: lets entries move to another embedder. Absent
+            from what an earlier version announced: such an answer is neither kept nor shared.
         embedder: version of the model that makes the embedding.
         prompt: normalised.
         embedding: of the prompt, see :func:`encode_vector`; absent when the prompt could not be embedded.
@@ -276,8 +277,8 @@ class CacheKey(Model):
 
     scope: UUID
     exact: UUID
-    base: UUID
-    embedder: str
+    base: UUID | None = None
+    embedder: str = ""
     prompt: str
     embedding: str | None = None
 

@@ -76,7 +76,7 @@ class InFlight:
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of what any replica announced."""
         match event:
-            case RequestMissed(request=request, key=CacheKey() as key):
+            case RequestMissed(request=request, key=CacheKey(base=UUID()) as key):
                 leader = self.leader(request.id, key)
                 if leader.request_id == request.id:
                     leader.announced = True
@@ -84,7 +84,7 @@ class InFlight:
                         leader.expires = self._clock.monotonic() + self._patience_s
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
-            case ResponseCompleted(key=CacheKey() as key):
+            case ResponseCompleted(key=CacheKey(base=UUID()) as key):
                 led = self._leaders.get(key.exact)
                 # One that was bought is good for all who wait, also when it comes from a leader nobody waits for now.
                 if led is not None and (led.request_id == event.request_id or event.answer_of is None):

@@ -93,7 +93,7 @@ class News:
     def _entry(self, entry_id: UUID, event: ResponseCompleted | CacheFilled) -> Entry | None:
         """The entry an event makes; None for an answer that may not be reused, or is longer than the policy allows."""
         key, freshness = event.key, event.freshness
-        if key is None or freshness is None or not freshness.ttl_s:
+        if key is None or key.base is None or freshness is None or not freshness.ttl_s:
             return None
         if len(event.output_text) > self._policy.cache.bounds.max_answer_chars:
             return None

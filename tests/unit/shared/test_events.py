@@ -14,6 +14,7 @@ from shared.events import (
     Event,
     OutputFormat,
     RequestAccepted,
+    RequestMissed,
     Selector,
     Submission,
     decode_vector,
@@ -51,6 +52,14 @@ def test_a_topic_has_no_more_than_some_words() -> None:
     assert Selector(topic="x" * 1000).topic
     with pytest.raises(ValidationError, match="at most 1000 characters"):
         Selector(topic="x" * 1001)
+
+
+def test_a_key_of_an_earlier_version_can_be_read() -> None:
+    body = make.missed().model_dump(mode="json")
+    del body["key"]["base"], body["key"]["embedder"]
+    key = RequestMissed.model_validate(body).key
+    assert key is not None
+    assert (key.base, key.embedder) == (None, "")
 
 
 def test_types_are_versioned_and_unique() -> None:

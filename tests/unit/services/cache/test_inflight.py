@@ -108,6 +108,8 @@ async def test_events_without_a_key_change_nothing(in_flight: InFlight) -> None:
     request = make.request()
     leader = in_flight.leader(request.id, key(1))
     for event in (
+        make.missed(key=key(1, base=None)),  # of an earlier version
+        make.completed(request, key=key(1, base=None)),
         make.missed(request, key=None),
         make.completed(request, key=None),
         make.failed(request),

@@ -95,6 +95,7 @@ async def test_what_was_bought_anywhere_is_served_here() -> None:
         {"leader_id": make.new_id(), "source": "coalesced"},
         {"hit": CacheHit(entry_id=make.new_id(), similarity=0.9, match="semantic", stored_at=START, expires_at=LATER)},
         {"key": None},
+        {"key": make.key(base=None)},
         {"freshness": None},
         {"freshness": make.freshness(ttl_s=0)},
     ],
