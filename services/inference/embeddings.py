@@ -18,6 +18,7 @@ from starlette.routing import Route
 from services.inference.completion import Embedded
 from services.inference.errors import (
     ContextWindowExceeded,
+    ProviderAuth,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
@@ -33,10 +34,13 @@ log = structlog.stdlib.get_logger(__name__)
 MOST_TEXTS: Final = 256
 MOST_BYTES: Final = 8 * 2**20
 RETRY_AFTER_S: Final = 2.0
+# A key that is wrong stays so until somebody changes it.
+AUTH_AGAIN_S: Final = 60.0
 _STATUS: Final[Mapping[type[ProviderError], HTTPStatus]] = {
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     ProviderTimeout: HTTPStatus.GATEWAY_TIMEOUT,
     ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProviderAuth: HTTPStatus.SERVICE_UNAVAILABLE,
     ProviderRefused: HTTPStatus.BAD_REQUEST,
     ContextWindowExceeded: HTTPStatus.BAD_REQUEST,
 }
@@ -126,6 +130,9 @@ def _document(model: str, embedded: Embedded) -> dict[str, Any]:
 
 def _failure(error: ProviderError) -> JSONResponse:
     status = _STATUS.get(type(error), HTTPStatus.BAD_GATEWAY)
-    wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
-    headers = {"Retry-After": str(math.ceil(wait_s))} if error.retryable else {}
+    later = isinstance(error, ProviderAuth)
+    wait_s = error.retry_after_s
+    if wait_s is None:
+        wait_s = AUTH_AGAIN_S if later else RETRY_AFTER_S
+    headers = {"Retry-After": str(math.ceil(wait_s))} if error.retryable or later else {}
     return problem(status, error.code, str(error), headers=headers)
