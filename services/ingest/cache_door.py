@@ -155,14 +155,14 @@ class CacheDoor:
         if asked.dry_run:
             meant = await self._entries.meant(owner, selector, now)
             return _json(_forgotten(meant, None), HTTPStatus.OK)
-        try:
-            counted = await self._entries.meant(owner, selector, now)
-        except DatabaseUnavailable:
-            counted = None  # memory can forget at once, and the table when it is back
         invalidation = CacheInvalidate(
             invalidation_id=uuid4(), selector=selector, reason=asked.reason, invalidated_at=now
         )
         await self._publish(invalidation)
+        try:
+            counted = await self._entries.meant(owner, selector, now)
+        except DatabaseUnavailable:
+            counted = None  # memory can forget at once, and the table when it is back
         return _json(_forgotten(counted, invalidation.invalidation_id), HTTPStatus.ACCEPTED)
 
     async def feedback(self, request: Request, request_id: UUID, tenant: TenantHeader = None) -> Response:
