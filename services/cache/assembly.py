@@ -52,7 +52,10 @@ class Cache:
         front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes, clock=clock)
         learned = LearnedThreshold(_stated(policy), random.Random())
         judge = Judge(policy, Verifier(reader, threshold=rules.verifier_threshold), learned)
-        in_flight = InFlight(clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        most = rules.max_prompt_chars
+        in_flight = InFlight(
+            clock, threshold=rules.threshold, patience_s=rules.leader_patience_s, max_prompt_chars=most
+        )
         audits = Audits(rules.audit, learned, judge.groups, reader.embed, clock)
         shadows = Shadows(rules, search, reader.embed, clock)
         forgotten = Forgotten(clock)
@@ -65,7 +68,7 @@ class Cache:
             shadows=shadows,
             warming=Warming(policy, search, clock),
             admin=Admin(policy, handler, audits, front, pool, clock),
-            census=Census(pool, judge, audits, news, clock),
+            census=Census(pool, judge, audits, shadows, news, clock),
         )
 
 

@@ -10,6 +10,7 @@ import structlog
 from services.cache.admin import SQL
 from services.cache.judgement import Judge
 from services.cache.learning.audits import Audits
+from services.cache.learning.shadows import Shadows
 from services.cache.news import News
 from services.cache.selection import MOST_REMEMBERED, REMEMBERED
 from shared import database
@@ -30,10 +31,11 @@ PATIENCE_S: Final = 10.0
 class Census:
     """Recalls the findings once, the invalidations after each gap, and counts the entries now and then."""
 
-    def __init__(self, pool: "Pool", judge: Judge, audits: Audits, news: News, clock: Clock) -> None:
+    def __init__(self, pool: "Pool", judge: Judge, audits: Audits, shadows: Shadows, news: News, clock: Clock) -> None:
         self._pool = pool
         self._judge = judge
         self._audits = audits
+        self._shadows = shadows
         self._news = news
         self._clock = clock
 
@@ -43,9 +45,13 @@ class Census:
         while True:
             if self._news.behind:
                 await self._catch_up()
-            recalled = recalled or await self._audits.recall(self._pool, since=self._clock.now() - RECALLED)
+            recalled = recalled or await self._recalled()
             await self._count()
             await self._clock.sleep(EVERY_S)
+
+    async def _recalled(self) -> bool:
+        findings = await self._audits.recall(self._pool, since=self._clock.now() - RECALLED)
+        return await self._shadows.recall(self._pool) and findings
 
     async def _catch_up(self) -> None:
         """What was invalidated while this replica could not hear of it."""

@@ -94,7 +94,7 @@ class CacheHandler:
         while disappointed < MOST_WAITED_FOR:
             leader = self._parts.in_flight.leader(request.id, key)
             if leader.request_id == request.id and not (leader.announced or leader.leading):
-                return await self._lead(request, leader)
+                return await self._lead(request, key, leader)
             if self._too_late(request):
                 return (self._missed(request, await self._parts.search.embedded(key), "the deadline has passed"),)
             self._room()
@@ -139,12 +139,12 @@ class CacheHandler:
         metrics.LOOKUPS.labels("miss").inc()
         return (RequestMissed(request=request, verdict=self._verdict(considered, may.reason)),)
 
-    async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
+    async def _lead(self, request: Request, key: CacheKey, own: Leader) -> Sequence[Event]:
         own.leading = True
         try:
-            found, considered = await self._searched(request, own.key)
+            found, considered = await self._searched(request, key)
             if hit := _served(considered):
-                events = self._hit(request, own.key, hit)
+                events = self._hit(request, key, hit)
                 self._parts.in_flight.answered(own, _answer(events))
                 return events
             if found.vector is not None and (shared := await self._near(request, own, found.vector)):
@@ -155,8 +155,8 @@ class CacheHandler:
             raise
         finally:
             own.leading = False
-        self._parts.audits.expect(request, own.key, considered)
-        return (self._missed(request, embedded(own.key, found.vector), found.trouble, considered),)
+        self._parts.audits.expect(request, key, considered)
+        return (self._missed(request, embedded(key, found.vector), found.trouble, considered),)
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key)

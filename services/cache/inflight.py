@@ -34,6 +34,7 @@ class Leader:
     """A request whose answer others may share.
 
     Attributes:
+        key: of its prompt; without its text where that is too long to be near to another.
         leading: whether a handler of this replica is at work on it.
         announced: whether the broker has its ``request.missed``, so that a redelivery of it waits instead of leading.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
@@ -65,8 +66,10 @@ class Leader:
 class InFlight:
     """What is under way, as this replica knows it."""
 
-    def __init__(self, clock: Clock, *, threshold: float, patience_s: float) -> None:
+    def __init__(self, clock: Clock, *, threshold: float, patience_s: float, max_prompt_chars: int) -> None:
+        """Prompts of more than ``max_prompt_chars`` are near to nothing, so their texts are not kept."""
         self._clock = clock
+        self._max_prompt_chars = max_prompt_chars
         self._threshold = threshold
         self._patience_s = patience_s
         self._leaders: dict[UUID, Leader] = {}  # by exact key
@@ -107,6 +110,8 @@ class InFlight:
             return known
         if known is not None:
             self.release(known)
+        if len(key.prompt) > self._max_prompt_chars:
+            key = key.model_copy(update={"prompt": ""})
         leader = Leader(request_id, key, expires=now + self._patience_s)
         if len(self._leaders) < MOST_LEADERS:
             self._leaders[key.exact] = leader

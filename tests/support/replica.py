@@ -241,7 +241,12 @@ class Replica:
         self.verifier = FakeVerifier()
         self.learned = FakeLearned()
         self.front = Front(max_entries=100, max_bytes=10_000_000, clock=self.clock)
-        self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        self.in_flight = InFlight(
+            self.clock,
+            threshold=rules.threshold,
+            patience_s=rules.leader_patience_s,
+            max_prompt_chars=rules.max_prompt_chars,
+        )
         self.search = Search(
             self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=rules.max_prompt_chars
         )

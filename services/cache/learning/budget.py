@@ -1,6 +1,7 @@
 """How much the cache may do beside its requests: calls within an hour over all replicas, and work here and now."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 HOUR_S: Final = 3600.0
@@ -26,6 +27,10 @@ class HourlyBudget:
     def spend(self, now: float) -> None:
         """Note one."""
         self._spent.append(now)
+
+    def recall(self, times: Iterable[float]) -> None:
+        """Note what was spent before this process began to hear of it."""
+        self._spent = deque(sorted((*self._spent, *times)))
 
 
 class Pace:

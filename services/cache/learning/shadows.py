@@ -6,17 +6,19 @@ request for one, so that the hourly budgets hold for all replicas together and a
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final, Literal
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 import structlog
 
 from services.cache.judgement import Considered
 from services.cache.learning.agreement import Embed, agreement, finding
-from services.cache.learning.budget import HourlyBudget
+from services.cache.learning.budget import HOUR_S, HourlyBudget
 from services.cache.lookup import Entry
 from services.cache.search import Search
+from shared import database
 from shared.clock import Clock
 from shared.events import (
     CacheControl,
@@ -33,7 +35,12 @@ from shared.events import (
 from shared.policy import CachePolicy
 from shared.telemetry import metrics
 
+if TYPE_CHECKING:
+    from shared.database import Pool
+
 log = structlog.stdlib.get_logger(__name__)
+SQL: Final = database.statements(Path(__file__).with_name("shadows.sql"))
+PATIENCE_S: Final = 10.0
 # Seconds after which a refresh that brought nothing may be asked for again.
 REFRESH_AGAIN_S: Final = 600.0
 # Seconds within which a refresh has brought its answer, if it ever does: it is asked for twice, and waits its turn.
@@ -58,6 +65,25 @@ class Shadows:
         self._refreshing: dict[UUID, float] = {}  # entry, and when it was asked for
         self._hits: dict[UUID, int] = {}  # seen by this replica since an entry was stored
         self._counted: dict[UUID, float] = {}  # shadows that were taken from their budget, and when
+
+    async def recall(self, pool: "Pool") -> bool:
+        """Count the audits of the last hour on record, for the budget; False while they can't be read.
+
+        Of refreshes there is no record, so that their budget begins anew with each process.
+        """
+        now = self._clock.now()
+        try:
+            async with database.reading("the audits of the last hour", patience_s=PATIENCE_S):
+                rows = await pool.fetch(SQL["audits"], now - timedelta(seconds=HOUR_S))
+        except database.DatabaseUnavailable as error:
+            log.warning("no audits counted yet", error=str(error))
+            return False
+        asked = {row["audit_id"]: row["audited_at"] for row in rows if row["audit_id"] not in self._counted}
+        for audit_id in asked:
+            self._remember(self._counted, audit_id, self._clock.monotonic())
+        ago = ((now - audited_at).total_seconds() for audited_at in asked.values())
+        self._budgets["audit"].recall(self._clock.monotonic() - max(0.0, seconds) for seconds in ago)
+        return True
 
     def audit(self, request: Request, key: CacheKey, considered: Considered) -> Sequence[ShadowRequested]:
         """The audit of a hit, where it was sampled and the budget allows it."""

@@ -49,7 +49,7 @@ def replica() -> Replica:
 
 
 def census(replica: Replica, table: Table) -> Census:
-    return Census(cast("Pool", table), replica.judge, replica.audits, replica.news, replica.clock)
+    return Census(cast("Pool", table), replica.judge, replica.audits, replica.shadows, replica.news, replica.clock)
 
 
 async def asked(replica: Replica) -> type:

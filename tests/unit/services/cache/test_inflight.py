@@ -17,6 +17,7 @@ from tests.support.clock import ManualClock, settled
 from tests.support.replica import vector
 
 PATIENCE_S = 30
+MOST_CHARS = 20
 
 
 def key(number: int, angle: float = 0.0, **changes: Any) -> CacheKey:
@@ -31,7 +32,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def in_flight(clock: ManualClock) -> InFlight:
-    return InFlight(clock, threshold=0.9, patience_s=PATIENCE_S)
+    return InFlight(clock, threshold=0.9, patience_s=PATIENCE_S, max_prompt_chars=MOST_CHARS)
 
 
 async def miss(in_flight: InFlight, of: CacheKey, **changes: Any) -> UUID:
@@ -233,7 +234,7 @@ async def test_the_age_of_two_does_not_say_which_of_them_leads(in_flight: InFlig
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))))
 def test_whoever_borrows_from_whom_there_is_no_circle(wishes: list[tuple[int, int]]) -> None:
-    in_flight = InFlight(ManualClock(), threshold=0.9, patience_s=PATIENCE_S)
+    in_flight = InFlight(ManualClock(), threshold=0.9, patience_s=PATIENCE_S, max_prompt_chars=MOST_CHARS)
     leaders = [in_flight.leader(make.new_id(), key(number)) for number in range(10)]
     waits: dict[int, int] = {}
     for one, other in wishes:
@@ -319,3 +320,13 @@ async def test_what_an_earlier_answer_settled_is_shared_and_forgotten(in_flight:
     in_flight.answered(own, answer)
     assert await own.wait(60) == answer
     assert in_flight.leader(make.new_id(), key(1)) is not own
+
+
+async def test_the_text_of_a_prompt_that_is_near_to_nothing_is_not_kept(in_flight: InFlight) -> None:
+    long = make.key("x" * (MOST_CHARS + 1), embedding=None)
+    request = make.request()
+    leader = in_flight.leader(request.id, long)
+    assert leader.key == long.model_copy(update={"prompt": ""})
+    answer = make.completed(request, key=long)
+    await in_flight.heard(answer)
+    assert await leader.wait(60) == answer

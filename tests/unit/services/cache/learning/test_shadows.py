@@ -28,6 +28,7 @@ from shared.events import (
 )
 from tests.support import make
 from tests.support.clock import START, ManualClock
+from tests.support.pool import FakePool
 from tests.support.replica import PROMPT, Decision, Replica, entry, near, vector
 
 SAMPLED = Decision(audit=True, audit_probability=0.25)
@@ -144,6 +145,31 @@ async def test_the_budget_is_that_of_all_replicas_together() -> None:
     for number in range(2):
         await here.hear(*(await there.ask(make.request(str(number)))))
     assert len(await here.ask(make.request("one too many"))) == 1
+
+
+async def test_a_replica_that_starts_counts_the_audits_on_record_each_once() -> None:
+    replica = audited(Replica(audit={"max_per_hour": 3}), expires_at=START + timedelta(days=1))
+    asked = shadow(await replica.ask(make.request("here")))
+    recorded = [
+        {"audit_id": asked.request.id, "audited_at": START},
+        {"audit_id": make.new_id(), "audited_at": START - timedelta(minutes=50)},
+    ]
+    pool = FakePool(*recorded)
+    assert await replica.shadows.recall(pool.as_pool)
+    assert await replica.shadows.recall(pool.as_pool)
+    assert pool.asked[0] == (START - timedelta(hours=1),)
+    for number in range(3):
+        await replica.ask(make.request(str(number)))
+    assert len(replica.shadowed()) == 2  # and with the one on record three
+    replica.clock.skip(600)
+    await replica.ask(make.request("an hour after that"))
+    assert len(replica.shadowed()) == 3
+
+
+async def test_audits_that_cannot_be_read_are_counted_another_time() -> None:
+    pool = FakePool()
+    pool.error = OSError("away")
+    assert not await Replica().shadows.recall(pool.as_pool)
 
 
 async def test_what_is_delivered_twice_counts_once() -> None:
