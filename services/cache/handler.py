@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from services.cache.eligibility import Eligibility, Eligible
 from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
-from services.cache.judgement import SAME_PROMPT, VERIFIED, Considered, Judge
+from services.cache.judgement import SAME_PROMPT, TOO_FAR, VERIFIED, Considered, Judge
 from services.cache.learning.audits import Audits
 from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.scope import cache_key
-from services.cache.search import Found, Search, embedded
+from services.cache.search import UNREADABLE, Found, Search, embedded
 from services.cache.selection import Forgotten
 from shared.clock import Clock
+from shared.database import DatabaseUnavailable
 from shared.errors import Park
 from shared.events import (
     CacheHit,
@@ -35,6 +37,8 @@ from shared.telemetry import metrics
 SAME: Final = 1.0
 # Leaders of the very same prompt a request waits for, one after the other: each may take the whole patience to fail.
 MOST_WAITED_FOR: Final = 2
+# Requests that are known again when they come again: those of the last minutes.
+MOST_CONSIDERED: Final = 10_000
 NOTHING_NEAR: Final = "nothing near"
 
 
@@ -70,6 +74,7 @@ class CacheHandler:
         self._parts = parts
         self._clock = clock
         self._waiting = 0
+        self._considered: dict[UUID, None] = {}
 
     async def accepted(self, event: RequestAccepted) -> Sequence[Event]:
         """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``.
@@ -112,7 +117,11 @@ class CacheHandler:
         return (self._missed(request, await self._parts.search.embedded(key), "those it waited for brought nothing"),)
 
     async def explain(self, request: Request) -> Explained:
-        """What would be answered, leaving aside what is in flight; counts nothing and changes nothing."""
+        """What would be answered, leaving aside what is in flight; counts nothing and changes nothing.
+
+        Raises:
+            DatabaseUnavailable: the cache can't be read.
+        """
         may, key = self._parts.eligible.judge(request), self.key(request)
         if not self._policy.enabled or not may.reads:
             return Explained(key, CacheVerdict(tier="bypass", reason=may.reason or "off"))
@@ -121,6 +130,8 @@ class CacheHandler:
             trouble = ""
         else:
             found = await self._parts.search(key)
+            if found.trouble == UNREADABLE:
+                raise DatabaseUnavailable(UNREADABLE)
             considered, trouble = await self._judged(request, key, found, counts=False), found.trouble
         if hit := _served(considered):
             return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
@@ -160,8 +171,14 @@ class CacheHandler:
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key)
-        considered = await self._judged(request, key, found)
+        # One that was parked, or is delivered again, is the request that the learned threshold has counted.
+        considered = await self._judged(request, key, found, counts=request.id not in self._considered)
+        self._considered[request.id] = None
+        if len(self._considered) > MOST_CONSIDERED:
+            del self._considered[next(iter(self._considered))]
         for each in considered:
+            if each.against == TOO_FAR:
+                continue  # nothing was verified
             if each.against is not None:
                 metrics.VETOES.labels(each.against).inc()
             elif each.entry is found.exact:
@@ -183,7 +200,9 @@ class CacheHandler:
         refused: set[Leader] = set()
         while candidates := [each for each in self._parts.in_flight.near(own, vector) if each[0] not in refused]:
             leader, similarity = candidates[0]
-            if await self._parts.judge.same(own.key.prompt, leader.key.prompt, similarity) is not None:
+            against = await self._parts.judge.same(own.key.prompt, leader.key.prompt, similarity)
+            if against is not None:
+                metrics.VETOES.labels(against).inc()
                 refused.add(leader)
                 continue
             if not self._parts.in_flight.borrow(own, leader):
@@ -315,7 +334,8 @@ class CacheHandler:
     def _missed(
         self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()
     ) -> RequestMissed:
-        metrics.LOOKUPS.labels("miss").inc()
+        if reason != UNREADABLE:  # then the search has counted it
+            metrics.LOOKUPS.labels("miss").inc()
         return RequestMissed(request=request, key=key, verdict=self._verdict(considered, reason))
 
     def _verdict(self, considered: Sequence[Considered], reason: str) -> CacheVerdict:

@@ -25,6 +25,8 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
+from shared.bodies import body_within
+from shared.errors import RequestTooLarge
 from shared.policy import MOST_DIMENSIONS, EmbedderPolicy
 from shared.problems import problem
 from shared.telemetry import metrics
@@ -84,13 +86,10 @@ class EmbeddingsDoor:
 
     async def embed(self, request: Request) -> Response:
         """One vector for each text; a problem document (RFC 9457) where that can't be."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large", f"over {MOST_BYTES} bytes")
         try:
-            asked = Asked.model_validate_json(bytes(body))
+            asked = Asked.model_validate_json(await body_within(request, MOST_BYTES))
+        except RequestTooLarge as error:
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in fault["loc"]) or "the body"

@@ -25,7 +25,9 @@ LOOKUPS = Counter("forebay_cache_lookups", "Requests seen by the cache, by resul
 EMBED_SECONDS = Histogram("forebay_cache_embed_seconds", "Embedding of one batch of prompts", buckets=_SECONDS)
 SEARCH_SECONDS = Histogram("forebay_cache_search_seconds", "Search for one batch of prompts", buckets=_SECONDS)
 VERIFY_SECONDS = Histogram("forebay_cache_verify_seconds", "Verification of one batch of pairs", buckets=_SECONDS)
-VETOES = Counter("forebay_cache_vetoes", "Near matches that verification refused", ["reason"])
+VETOES = Counter(
+    "forebay_cache_vetoes", "Near entries and requests in flight that were verified and refused", ["reason"]
+)
 WAITING = Gauge("forebay_cache_waiting", "Requests waiting for the answer of one in flight")
 AUDITS = Counter(
     "forebay_cache_audits",

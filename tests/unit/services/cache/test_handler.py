@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from services.cache import handler
 from services.cache.handler import Explained
 from services.cache.inflight import ANSWERED_KEPT_S
 from services.cache.lookup import Entry
+from shared.database import DatabaseUnavailable
 from shared.errors import Park
 from shared.events import (
     CacheVerdict,
@@ -25,6 +27,7 @@ from shared.events import (
     ResponseFailed,
     decode_vector,
 )
+from shared.telemetry import metrics
 from tests.support import make
 from tests.support.clock import START, settled
 from tests.support.replica import PROMPT, Decision, Replica, entry, invalidation, near, vector
@@ -666,6 +669,52 @@ async def test_one_that_is_near_to_one_in_flight_is_parked_too_and_leads_nobody_
     assert len(replica.misses()) == 1
 
 
+async def test_one_that_was_parked_counts_once_for_the_learned_threshold() -> None:
+    replica = Replica({PROMPT: 0.0, "near": 0.1}, max_waiting=1)
+    tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
+    counted = replica.learned.idle
+    request = make.request("near")
+    for _ in range(3):
+        with pytest.raises(Park):
+            await replica.ask(request)
+    assert replica.learned.idle == counted + 1
+    await replica.answer(replica.misses()[0])
+    await within(5, asyncio.gather(*tasks))
+
+
+async def test_the_requests_that_are_known_again_are_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "MOST_CONSIDERED", 2)
+    replica.lookup.same = entry()
+    for number in range(5):
+        await replica.ask(make.request(str(number)))
+    assert len(replica.handler._considered) == 2
+
+
+def vetoes(reason: str) -> float:
+    value: float = metrics.VETOES.labels(reason)._value.get()
+    return value
+
+
+async def test_what_was_verified_and_refused_is_counted_in_the_table_and_in_flight() -> None:
+    replica = Replica({"3 apples": 0.0, "4 apples": 0.0})
+    replica.verifier.says("3 apples", reason="apples")
+    replica.lookup.near = [near(similarity=0.95), near(similarity=0.5)]
+    before = vetoes("apples"), vetoes("not similar enough")
+    missed(await replica.ask(make.request("3 apples")))
+    replica.lookup.near = []
+    missed(await replica.ask(make.request("4 apples")))
+    assert (vetoes("apples"), vetoes("not similar enough")) == (before[0] + 2, before[1])
+
+
+async def test_a_request_whose_cache_cannot_be_read_is_counted_as_that_and_as_nothing_else(replica: Replica) -> None:
+    replica.lookup.away = True
+    names = ("miss", "unavailable", "coalesced")
+    before = [metrics.LOOKUPS.labels(name)._value.get() for name in names]
+    missed(await replica.ask(make.request()))
+    after = [metrics.LOOKUPS.labels(name)._value.get() for name in names]
+    assert [now - then for then, now in zip(before, after, strict=True)] == [0, 1, 0]
+
+
 async def test_a_place_among_those_who_wait_is_given_back() -> None:
     replica = Replica(max_waiting=1)
     for _ in range(3):
@@ -997,7 +1046,6 @@ async def test_explaining_an_exact_match_does_not_bring_it_into_memory(replica: 
     ("prepare", "reason"),
     [
         (lambda replica: None, "nothing near"),
-        (lambda replica: setattr(replica.lookup, "away", True), "the cache cannot be read"),
         (lambda replica: setattr(replica.lookup, "near", [near(similarity=0.5)]), "not similar enough"),
     ],
 )
@@ -1006,6 +1054,12 @@ async def test_explaining_a_miss_says_why(replica: Replica, prepare: Any, reason
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.verdict.reason, explained.answer) == ("miss", reason, None)
     assert replica.learned.idle == 0
+
+
+async def test_a_cache_that_cannot_be_read_cannot_explain(replica: Replica) -> None:
+    replica.lookup.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await replica.handler.explain(make.request())
 
 
 async def test_explaining_what_is_never_answered_says_so() -> None:
