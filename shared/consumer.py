@@ -49,6 +49,7 @@ ROUTING_HEADERS: Final = frozenset({"CC", "BCC"})
 T = TypeVar("T")
 Decode = Callable[[Message], T]
 Handler = Callable[[T], Awaitable[Sequence[Event]]]
+Subscribed = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +215,16 @@ class Consumer(Generic[T]):
         source: str,
         decode: Decode[T],
         concurrency: int,
+        subscribed: Subscribed | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """``subscribed`` is called each time the queue is there, before any of its deliveries is handled: what was
+        published while an exclusive queue was not there is lost.
+        """
         self._broker = broker
         self._queue = queue
         self._handler = handler
+        self._subscribed = subscribed
         self._decode = decode
         self._concurrency = concurrency
         self._clock = clock
@@ -234,6 +240,8 @@ class Consumer(Generic[T]):
                 async with self._broker.subscribe(self._queue, prefetch=self._concurrency) as subscription:
                     attempt = 0
                     self._subscription = subscription
+                    if self._subscribed is not None:
+                        self._subscribed()
                     if self._stopping.is_set():  # told to stop while it was subscribing
                         await subscription.close()
                     await self._handle_all(subscription)

@@ -19,7 +19,8 @@
     │   └── Unpublishable            a message that AMQP cannot carry
     └── ProviderError                the call to a model failed (see services/inference/errors.py)
 
-Whether trying again can help is a property of the class (``retryable``); ``code`` is the stable name that ends up in
+Whether trying again can help is a property of the class (``retryable``), and so is whether any request with the same
+prompt would fail alike (``prompt_at_fault``); ``code`` is the stable name that ends up in
 events, problem documents and metrics.
 """
 
@@ -31,6 +32,7 @@ class ForebayError(Exception):
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    prompt_at_fault: ClassVar[bool] = False
 
 
 class StartupError(ForebayError):

@@ -54,6 +54,8 @@ def _not_blank(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_without_nul)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
+# Each entry that is compared with it is gone through for all of its words.
+Topic = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_without_nul), AfterValidator(_not_blank)]
 
 
 class Priority(StrEnum):
@@ -266,7 +268,8 @@ class CacheKey(Model):
     Attributes:
         scope: digest of everything but the prompt that changes the answer (see services/cache/scope.py).
         exact: digest of scope and prompt.
-        base: digest of what the scope is made of, without the embedder: lets entries move to another embedder.
+        base: digest of what the scope is made of, without the embedder: lets entries move to another embedder. Absent
+            from what an earlier version announced: such an answer is neither kept nor shared.
         embedder: version of the model that makes the embedding.
         prompt: normalised.
         embedding: of the prompt, see :func:`encode_vector`; absent when the prompt could not be embedded.
@@ -274,8 +277,8 @@ class CacheKey(Model):
 
     scope: UUID
     exact: UUID
-    base: UUID
-    embedder: str
+    base: UUID | None = None
+    embedder: str = ""
     prompt: str
     embedding: str | None = None
 
@@ -529,6 +532,7 @@ class ResponseFailed(TerminalEvent):
     accepted_at: AwareDatetime | None = None
     failed_at: AwareDatetime
     exact: UUID | None = Field(None, description="exact cache key of the prompt: frees those who wait for its answer")
+    prompt_at_fault: bool = Field(False, description="whether the same prompt would fail again for anybody")
     metadata: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -682,7 +686,7 @@ class Selector(Model):
 
     entry_id: UUID | None = None
     prompt: Prompt | None = Field(None, description="the very prompt, whatever the instructions and the model")
-    topic: Prompt | None = Field(None, description="prompts in which each of these words occurs, in any case and order")
+    topic: Topic | None = Field(None, description="prompts in which each of these words occurs, in any case and order")
     scope: UUID | None = None
     tenant: Word | None = None
     model: Text | None = Field(None, description="the model that answered, or its tier")

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from shared import envelope, probes, settings
 from shared.broker import Message
 from shared.clock import SYSTEM_CLOCK, Clock
-from shared.consumer import BatchConsumer, BatchHandler, Consumer, Decode, Handler
+from shared.consumer import BatchConsumer, BatchHandler, Consumer, Decode, Handler, Subscribed
 from shared.errors import StartupError
 from shared.policy import Policy, load_policy
 from shared.rabbitmq import RabbitBroker
@@ -56,8 +56,12 @@ class Service:
         *,
         concurrency: int | None = None,
         decode: Decode[T] = envelope.decode,  # type: ignore[assignment]  # the handler says which event its queue has
+        subscribed: Subscribed | None = None,
     ) -> None:
-        """Call ``handler`` for every event of a queue, ``concurrency`` (default: the prefetch) of them at a time."""
+        """Call ``handler`` for every event of a queue, ``concurrency`` (default: the prefetch) of them at a time.
+
+        ``subscribed`` is called before the first of them, and again before the first after a lost connection.
+        """
         self._consumers.append(
             Consumer(
                 self.broker,
@@ -66,6 +70,7 @@ class Service:
                 source=self.name,
                 decode=decode,
                 concurrency=concurrency or self.settings.prefetch,
+                subscribed=subscribed,
                 clock=self.clock,
             )
         )

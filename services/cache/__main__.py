@@ -9,7 +9,7 @@ async def wire(it: service.Service) -> None:
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
     cache = Cache.assemble(it.policy, pool, await embedder(it, pool), it.clock)
     await it.enter(background(cache.census.run(), name="census"))
-    it.consume(topology.CACHE_EVENTS, cache.news.heard)
+    it.consume(topology.CACHE_EVENTS, cache.news.heard, subscribed=cache.news.subscribed)
     it.consume(topology.SHADOWED, cache.shadows.completed)
     it.consume(topology.WARM, cache.warming.brought)
     # Those who wait for another's answer must not keep the others out.

@@ -1,4 +1,8 @@
-"""What operators ask a replica: what is in the cache, and what it would answer, and why."""
+"""What operators ask a replica: what is in the cache, and what it would answer, and why.
+
+It listens where the probes do, and asks nobody who they are: it shows any tenant's prompts, so it is for the inside of
+a deployment only.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,9 +20,10 @@ from services.cache.handler import CacheHandler, Explained
 from services.cache.judgement import Considered
 from services.cache.learning.audits import Audits
 from shared import database
+from shared.bodies import body_within
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
-from shared.errors import ForebayError, InvalidRequest
+from shared.errors import ForebayError, InvalidRequest, RequestTooLarge
 from shared.events import DEFAULT_TENANT, Request, Submission
 from shared.policy import Policy
 from shared.problems import problem
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 SQL: Final = database.statements(Path(__file__).with_name("admin.sql"))
 PATIENCE_S: Final = 10.0
+# As the doors have it where nobody says otherwise.
+MOST_BYTES: Final = 524_288
 
 
 class Admin:
@@ -78,7 +85,7 @@ class Admin:
     async def lookup(self, asked: HttpRequest) -> Response:
         """What the cache would answer to a submission, and what it found on the way; no model is called."""
         try:
-            submission = Submission.model_validate_json(await asked.body(), strict=True)
+            submission = Submission.model_validate_json(await body_within(asked, MOST_BYTES), strict=True)
             request = Request.model_validate(
                 submission.model_dump(exclude_unset=True)
                 | {
@@ -88,6 +95,8 @@ class Admin:
                     "digest": "",
                 }
             )
+        except RequestTooLarge as error:
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             said = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))

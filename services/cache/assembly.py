@@ -49,22 +49,26 @@ class Cache:
         rules, reader = policy.cache, embedder if isinstance(embedder, Embedder) else Embedder()
         lookup = Lookup(pool, candidates=rules.candidates, dimensions=rules.embedder.length)
         search = Search(embedder, lookup, clock, max_prompt_chars=rules.max_prompt_chars)
-        front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes)
+        front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes, clock=clock)
         lessons = Lessons(_stated(policy), rules.owner_of, random.Random())
         judge = Judge(policy, lessons)
-        in_flight = InFlight(clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        most = rules.max_prompt_chars
+        in_flight = InFlight(
+            clock, threshold=rules.threshold, patience_s=rules.leader_patience_s, max_prompt_chars=most
+        )
         audits = Audits(rules.audit, lessons, judge.groups, reader.embed, clock)
         shadows = Shadows(rules, search, reader.embed, clock)
         forgotten = Forgotten(clock)
         parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten)
         handler = CacheHandler(policy, parts, clock)
+        news = News(policy, forgotten, front, in_flight, audits, shadows)
         return cls(
             handler=handler,
-            news=News(policy, forgotten, front, in_flight, audits, shadows),
+            news=news,
             shadows=shadows,
             warming=Warming(policy, search, clock),
             admin=Admin(policy, handler, audits, front, pool, clock),
-            census=Census(pool, judge, audits, clock),
+            census=Census(pool, judge, audits, shadows, news, clock),
         )
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from shared.events import Request
 from shared.words import word_pattern
 
-# As much of a prompt as is looked through for the policy's phrases; the doors take half a megabyte.
+# As much of a prompt as is looked through for the policy's phrases, at either end: there people say what they want of
+# the text between. The doors take half a megabyte.
 LOOKED_THROUGH_CHARS: Final = 8000
 
 
@@ -34,8 +35,10 @@ class Eligible:
 
     def judge(self, request: Request) -> Eligibility:
         """What may be done for this request; a prompt about the asker or the moment is neither served nor kept."""
+        prompt = request.prompt
+        end = max(0, len(prompt) - LOOKED_THROUGH_CHARS)
         for name, pattern in self._never.items():
-            if pattern.search(request.prompt, 0, LOOKED_THROUGH_CHARS):
+            if pattern.search(prompt, 0, LOOKED_THROUGH_CHARS) or (end and pattern.search(prompt, end)):
                 return Eligibility(reads=False, stores=False, reason=name)
         said = request.cache_control
         reads, stores = not (said.no_cache or said.max_age_s == 0), not said.no_store

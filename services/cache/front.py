@@ -7,7 +7,10 @@ from typing import Final
 from uuid import UUID
 
 from services.cache.lookup import Entry
+from shared.clock import SYSTEM_CLOCK, Clock
 
+# Seconds an entry is served from memory before it is read again: what an invalidation that never got here can cost.
+LONGEST_S: Final = 60.0
 # What an entry takes besides its texts: the objects of its fields, its place in the table (CPython 3.11, measured).
 OVERHEAD_BYTES: Final = 1_000
 
@@ -19,10 +22,11 @@ class Front:
         bytes: about how much memory the entries take.
     """
 
-    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, *, max_entries: int, max_bytes: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[UUID, Entry] = OrderedDict()
+        self._entries: OrderedDict[UUID, tuple[Entry, float]] = OrderedDict()  # with the time of their end
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -30,24 +34,24 @@ class Front:
 
     def put(self, entry: Entry) -> None:
         """Keep an entry, unless there is a newer answer to the same prompt already, or it has no room by itself."""
-        kept = self._entries.get(entry.exact)
+        kept, _ = self._entries.get(entry.exact, (None, 0.0))
         if kept is not None and kept.stored_at > entry.stored_at:
             return
         if kept is not None:
             self._drop(entry.exact)
         if (size := size_of(entry)) > self._max_bytes:
             return
-        self._entries[entry.exact] = entry
+        self._entries[entry.exact] = entry, self._clock.monotonic() + LONGEST_S
         self.bytes += size
         while len(self._entries) > self._max_entries or self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
     def get(self, exact: UUID, now: datetime) -> Entry | None:
-        """The entry of a key that may still be kept at a time; one that may not be is dropped."""
-        entry = self._entries.get(exact)
+        """The entry of a key that may still be kept at a time; one that may not be, or was for long, is dropped."""
+        entry, until = self._entries.get(exact, (None, 0.0))
         if entry is None:
             return None
-        if entry.keep_until <= now:
+        if entry.keep_until <= now or until <= self._clock.monotonic():
             self._drop(exact)
             return None
         self._entries.move_to_end(exact)
@@ -55,11 +59,17 @@ class Front:
 
     def forget(self, concerned: Callable[[Entry], bool]) -> None:
         """Drop the entries that a predicate names."""
-        for exact in [exact for exact, entry in self._entries.items() if concerned(entry)]:
+        for exact in [exact for exact, (entry, _) in self._entries.items() if concerned(entry)]:
             self._drop(exact)
 
+    def clear(self) -> None:
+        """Drop all."""
+        self._entries.clear()
+        self.bytes = 0
+
     def _drop(self, exact: UUID) -> None:
-        self.bytes -= size_of(self._entries.pop(exact))
+        entry, _ = self._entries.pop(exact)
+        self.bytes -= size_of(entry)
 
 
 def size_of(entry: Entry) -> int:

@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from services.cache.eligibility import Eligibility, Eligible
 from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
-from services.cache.judgement import SAME_PROMPT, VERIFIED, Considered, Judge
+from services.cache.judgement import SAME_PROMPT, TOO_FAR, VERIFIED, Considered, Judge
 from services.cache.learning.audits import Audits
 from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.scope import cache_key
-from services.cache.search import Found, Search, embedded
+from services.cache.search import UNREADABLE, Found, Search, embedded
 from services.cache.selection import Forgotten
 from shared.clock import Clock
+from shared.database import DatabaseUnavailable
 from shared.errors import Park
 from shared.events import (
     CacheHit,
@@ -28,11 +30,16 @@ from shared.events import (
     RequestAccepted,
     RequestMissed,
     ResponseCompleted,
+    ResponseFailed,
 )
 from shared.policy import Policy
 from shared.telemetry import metrics
 
 SAME: Final = 1.0
+# Leaders of the very same prompt a request waits for, one after the other: each may take the whole patience to fail.
+MOST_WAITED_FOR: Final = 2
+# Requests that are known again when they come again: those of the last minutes.
+MOST_CONSIDERED: Final = 10_000
 NOTHING_NEAR: Final = "nothing near"
 
 
@@ -65,12 +72,16 @@ class CacheHandler:
 
     def __init__(self, policy: Policy, parts: Parts, clock: Clock) -> None:
         self._policy = policy.cache
+        self._threshold_of = policy.threshold_of
         self._parts = parts
         self._clock = clock
         self._waiting = 0
+        self._considered: dict[UUID, None] = {}
 
     async def accepted(self, event: RequestAccepted) -> Sequence[Event]:
         """``response.completed.cache``, ``response.completed.coalesced`` or ``request.missed``.
+
+        ``response.failed.<code>`` where an equal prompt in flight was itself at fault.
 
         Raises:
             Park: so many wait for answers in flight that this one is to come again later.
@@ -86,10 +97,11 @@ class CacheHandler:
             return self._hit(request, key, self._parts.judge.exact(entry))
         if not may.stores:
             return await self._alone(request, key, may)
-        while True:
+        disappointed = 0
+        while disappointed < MOST_WAITED_FOR:
             leader = self._parts.in_flight.leader(request.id, key)
             if leader.request_id == request.id and not (leader.announced or leader.leading):
-                return await self._lead(request, leader)
+                return await self._lead(request, key, leader)
             if self._too_late(request):
                 return (self._missed(request, await self._parts.search.embedded(key), "the deadline has passed"),)
             self._room()
@@ -97,12 +109,21 @@ class CacheHandler:
                 if answer.request_id == request.id or self._young(request, answer):
                     return (self._shared(request, key, answer, SAME),)
                 self._parts.in_flight.release(leader)  # too old for who asks now, who leads for a new one
-            if leader.failed and leader.request_id == request.id:
+                continue
+            if leader.failure and leader.request_id == request.id:
                 return ()  # delivered again, and its end has been told
+            if leader.failure and leader.failure.prompt_at_fault:
+                return (self._failed(request, leader.failure),)
             # The leader failed or took too long. Whoever is first to see it leads, the others follow that one.
+            disappointed += 1
+        return (self._missed(request, await self._parts.search.embedded(key), "those it waited for brought nothing"),)
 
     async def explain(self, request: Request) -> Explained:
-        """What would be answered, leaving aside what is in flight; counts nothing and changes nothing."""
+        """What would be answered, leaving aside what is in flight; counts nothing and changes nothing.
+
+        Raises:
+            DatabaseUnavailable: the cache can't be read.
+        """
         may, key = self._parts.eligible.judge(request), self.key(request)
         if not self._policy.enabled or not may.reads:
             return Explained(key, CacheVerdict(tier="bypass", reason=may.reason or "off"))
@@ -111,6 +132,8 @@ class CacheHandler:
             trouble = ""
         else:
             found = await self._parts.search(key, partial(self._usable, request))
+            if found.trouble == UNREADABLE:
+                raise DatabaseUnavailable(UNREADABLE)
             considered, trouble = self._judged(request, key, found, counts=False), found.trouble
         if hit := _served(considered):
             return Explained(key, self._verdict_of(hit), considered, hit.entry.answer)
@@ -129,12 +152,12 @@ class CacheHandler:
         metrics.LOOKUPS.labels("miss").inc()
         return (RequestMissed(request=request, verdict=self._verdict(considered, may.reason)),)
 
-    async def _lead(self, request: Request, own: Leader) -> Sequence[Event]:
+    async def _lead(self, request: Request, key: CacheKey, own: Leader) -> Sequence[Event]:
         own.leading = True
         try:
-            found, considered = await self._searched(request, own.key)
+            found, considered = await self._searched(request, key)
             if hit := _served(considered):
-                events = self._hit(request, own.key, hit)
+                events = self._hit(request, key, hit)
                 self._parts.in_flight.answered(own, _answer(events))
                 return events
             if found.vector is not None and (shared := await self._near(request, own, found.vector)):
@@ -145,13 +168,19 @@ class CacheHandler:
             raise
         finally:
             own.leading = False
-        self._parts.audits.expect(request, own.key, considered)
-        return (self._missed(request, embedded(own.key, found.vector), found.trouble, considered),)
+        self._parts.audits.expect(request, key, considered)
+        return (self._missed(request, embedded(key, found.vector), found.trouble, considered),)
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key, partial(self._usable, request))
-        considered = self._judged(request, key, found)
+        # One that was parked, or is delivered again, is the request that the learned threshold has counted.
+        considered = self._judged(request, key, found, counts=request.id not in self._considered)
+        self._considered[request.id] = None
+        if len(self._considered) > MOST_CONSIDERED:
+            del self._considered[next(iter(self._considered))]
         for each in considered:
+            if each.against == TOO_FAR:
+                continue  # nothing was verified
             if each.against is not None:
                 metrics.VETOES.labels(each.against).inc()
             elif each.entry is found.exact:
@@ -171,7 +200,9 @@ class CacheHandler:
         refused: set[Leader] = set()
         while candidates := [each for each in self._parts.in_flight.near(own, vector) if each[0] not in refused]:
             leader, similarity = candidates[0]
-            if self._parts.judge.shared(own.key.prompt, leader.key.prompt, tenant=request.tenant):
+            against = self._parts.judge.shared(own.key.prompt, leader.key.prompt, tenant=request.tenant)
+            if against is not None:
+                metrics.VETOES.labels(against).inc()
                 refused.add(leader)
                 continue
             if not self._parts.in_flight.borrow(own, leader):
@@ -180,13 +211,20 @@ class CacheHandler:
                 self._room()
                 answer = await self._follow(request, leader)
             finally:
-                own.borrows = False
-            # An answer that was near to the leader's prompt may be far from this one.
-            if answer is not None and _first_hand(answer) and self._young(request, answer):
+                self._parts.in_flight.unborrow(own)
+            if answer is not None and self._shareable(request, answer, similarity):
                 return self._shared(request, own.key, answer, similarity)
             # Those who waited for it too are looking for another: the first of them leads, the others find that one.
             refused.add(leader)
         return None
+
+    def _shareable(self, request: Request, answer: ResponseCompleted, similarity: float) -> bool:
+        """Whether an answer to a near prompt will do, now that its category is known and whether it is first hand.
+
+        One that was near to the leader's own prompt may be far from this one.
+        """
+        category = answer.freshness.category if answer.freshness else ""
+        return _first_hand(answer) and self._young(request, answer) and similarity >= self._threshold_of(category)
 
     async def _follow(self, request: Request, leader: Leader) -> ResponseCompleted | None:
         """The leader's answer; None when it failed, took longer than the policy's patience, or comes too late."""
@@ -213,10 +251,14 @@ class CacheHandler:
         return entry if entry is not None and self._usable(request, entry) else None
 
     def _usable(self, request: Request, entry: Entry) -> bool:
-        """Whether an entry is young enough for its category and for who asks."""
+        """Whether an entry is young enough for its category and for who asks; stale only while it is bought anew."""
         now, most = self._clock.now(), request.cache_control.max_age_s
         young = now < entry.keep_until and (most is None or entry.age_s(now) <= most)
-        return young and entry not in self._parts.forgotten
+        return (
+            young
+            and entry not in self._parts.forgotten
+            and (now < entry.expires_at or self._parts.shadows.renews(entry))
+        )
 
     def _young(self, request: Request, answer: ResponseCompleted) -> bool:
         """Whether the answer of one in flight is young enough for who asks."""
@@ -282,10 +324,25 @@ class CacheHandler:
             **answer,
         )
 
+    def _failed(self, request: Request, failure: ResponseFailed) -> ResponseFailed:
+        """The end of a request that waited for one with the same prompt, which is at fault."""
+        own = {
+            "request_id": request.id,
+            "tenant": request.tenant,
+            "accepted_at": request.accepted_at,
+            "failed_at": self._clock.now(),
+            "attempts": 0,
+            "reply": request.reply,
+            "metadata": request.metadata,
+        }
+        metrics.LOOKUPS.labels("coalesced").inc()
+        return failure.model_copy(update=own)
+
     def _missed(
         self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()
     ) -> RequestMissed:
-        metrics.LOOKUPS.labels("miss").inc()
+        if reason != UNREADABLE:  # then the search has counted it
+            metrics.LOOKUPS.labels("miss").inc()
         return RequestMissed(request=request, key=key, verdict=self._verdict(considered, reason))
 
     def _verdict(self, considered: Sequence[Considered], reason: str) -> CacheVerdict:

@@ -2,8 +2,9 @@
 
 Each replica follows ``request.missed`` and the terminal events, and keeps what is under way in memory. The first of
 several near-equal requests leads; the others wait, unacknowledged in the broker, so that a killed replica loses none of
-them. A leader that fails frees its followers, and the first of them to wake leads in its place. Two replicas that get
-the first two of them at the same instant may both lead: that costs one call, never an answer.
+them. A leader that fails frees its followers, and the first of them to wake leads in its place; where the very prompt
+is at fault, those who asked the same fail with it. Two replicas that get the first two of them at the same instant may
+both lead: that costs one call, never an answer.
 """
 
 import asyncio
@@ -33,10 +34,12 @@ class Leader:
     """A request whose answer others may share.
 
     Attributes:
+        key: of its prompt; without its text where that is too long to be near to another.
         leading: whether a handler of this replica is at work on it.
         announced: whether the broker has its ``request.missed``, so that a redelivery of it waits instead of leading.
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
         expires: seconds on the monotonic clock after which nobody waits for it any more.
+        failure: what it ended with instead of an answer.
     """
 
     request_id: UUID
@@ -48,7 +51,7 @@ class Leader:
     borrows: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answer: ResponseCompleted | None = None
-    failed: bool = False
+    failure: ResponseFailed | None = None
 
     async def wait(self, seconds: float) -> ResponseCompleted | None:
         """The answer; None when it failed or took longer."""
@@ -63,8 +66,10 @@ class Leader:
 class InFlight:
     """What is under way, as this replica knows it."""
 
-    def __init__(self, clock: Clock, *, threshold: float, patience_s: float) -> None:
+    def __init__(self, clock: Clock, *, threshold: float, patience_s: float, max_prompt_chars: int) -> None:
+        """Prompts of more than ``max_prompt_chars`` are near to nothing, so their texts are not kept."""
         self._clock = clock
+        self._max_prompt_chars = max_prompt_chars
         self._threshold = threshold
         self._patience_s = patience_s
         self._leaders: dict[UUID, Leader] = {}  # by exact key
@@ -74,25 +79,27 @@ class InFlight:
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of what any replica announced."""
         match event:
-            case RequestMissed(request=request, key=CacheKey() as key):
+            case RequestMissed(request=request, key=CacheKey(base=UUID()) as key):
                 leader = self.leader(request.id, key)
-                leader.announced = leader.announced or leader.request_id == request.id
+                if leader.request_id == request.id:
+                    leader.announced = True
+                    if not leader.done.is_set():  # its call begins now, whatever it waited for before
+                        leader.expires = self._clock.monotonic() + self._patience_s
                 if leader.vector is None and key.embedding is not None:
                     leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
-            case ResponseCompleted(key=CacheKey() as key):
-                if led := self._led_by(event.request_id, key.exact):
+            case ResponseCompleted(key=CacheKey(base=UUID()) as key):
+                led = self._leaders.get(key.exact)
+                # One that was bought is good for all who wait, also when it comes from a leader nobody waits for now.
+                if led is not None and (led.request_id == event.request_id or event.answer_of is None):
                     self._finish(led, event)
             case ResponseFailed(exact=UUID() as exact):
-                if led := self._led_by(event.request_id, exact):
-                    led.failed = True
+                led = self._leaders.get(exact)
+                if led is not None and led.request_id == event.request_id:
+                    led.failure = event
                     self.release(led)
             case _:
                 pass
         return ()
-
-    def _led_by(self, request_id: UUID, exact: UUID) -> Leader | None:
-        leader = self._leaders.get(exact)
-        return leader if leader is not None and leader.request_id == request_id else None
 
     def leader(self, request_id: UUID, key: CacheKey) -> Leader:
         """The request that leads for this very prompt: this one, where there is no other."""
@@ -103,6 +110,8 @@ class InFlight:
             return known
         if known is not None:
             self.release(known)
+        if len(key.prompt) > self._max_prompt_chars:
+            key = key.model_copy(update={"prompt": ""})
         leader = Leader(request_id, key, expires=now + self._patience_s)
         if len(self._leaders) < MOST_LEADERS:
             self._leaders[key.exact] = leader
@@ -116,11 +125,12 @@ class InFlight:
         Whoever picks one of them verifies it, and then asks :meth:`borrow`.
         """
         own.vector = vector
+        now = self._clock.monotonic()
         lending = (
             leader
             for leader in reversed(self._scopes.get(own.key.scope, {}).values())
             # Who borrows is passed over, so no two can wait for each other.
-            if leader.vector is not None and not leader.borrows and leader is not own
+            if leader.vector is not None and not leader.borrows and leader is not own and leader.expires > now
         )
         others = list(islice(lending, MOST_COMPARED))
         if not others:
@@ -134,17 +144,32 @@ class InFlight:
         return near[: -MOST_VERIFIED - 1 : -1]
 
     def borrow(self, own: Leader, leader: Leader) -> bool:
-        """Whether ``own`` may wait for ``leader``, which was verified meanwhile; then nobody may wait for ``own``."""
-        if leader.borrows or leader.failed:
+        """Whether ``own`` may wait for ``leader``, which was verified meanwhile; then nobody may wait for ``own``.
+
+        Whoever borrows says :meth:`unborrow` in the end.
+        """
+        if leader.borrows or leader.failure:
             return False
         own.borrows = True
+        own.expires = leader.expires + self._patience_s  # it must not be given up while it waits
         return True
+
+    def unborrow(self, own: Leader) -> None:
+        """``own`` waits no more: where it went away empty-handed, others may wait for it, and its time begins."""
+        own.borrows = False
+        own.expires = self._clock.monotonic() + self._patience_s
 
     def forget(self, concerned: Callable[[ResponseCompleted], bool]) -> None:
         """Give out the finished answers concerned no more."""
         for leader in [each for each in self._leaders.values() if each.answer and concerned(each.answer)]:
             leader.answer = None
             self.release(leader)
+
+    def overtaken(self, answer: ResponseCompleted) -> None:
+        """An invalidation overtook a leader's answer: one of those who wait leads for a new one."""
+        led = self._leaders.get(answer.key.exact) if answer.key else None
+        if led is not None and led.request_id == answer.request_id:
+            self.release(led)
 
     def answered(self, own: Leader, answer: ResponseCompleted) -> None:
         """A request that led turned out to have an earlier answer; those who asked the very same share it."""

@@ -1,6 +1,6 @@
 """What a replica hears from all others: who is in flight, what was answered or learned, what is to be forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from services.cache.front import Front
@@ -15,13 +15,18 @@ from shared.events import (
     CacheInvalidate,
     Event,
     ResponseCompleted,
+    ResponseFailed,
     ShadowRequested,
 )
 from shared.policy import Policy
 
 
 class News:
-    """Keeps what this replica has in memory right."""
+    """Keeps what this replica has in memory right.
+
+    Attributes:
+        behind: whether there may be invalidations that it has not heard of; whoever reads those on record says so.
+    """
 
     def __init__(
         self, policy: Policy, forgotten: Forgotten, front: Front, in_flight: InFlight, audits: Audits, shadows: Shadows
@@ -32,16 +37,33 @@ class News:
         self._in_flight = in_flight
         self._audits = audits
         self._shadows = shadows
+        self.behind = True
+
+    def subscribed(self) -> None:
+        """What was announced until now may have been missed: forget what an invalidation may have meant."""
+        self.behind = True
+        self._front.clear()
+        self._in_flight.forget(lambda _: True)
+
+    def caught_up(self, invalidations: Iterable[CacheInvalidate]) -> None:
+        """Remember invalidations that are on record; which of the entries in memory they mean is not looked for."""
+        for each in invalidations:
+            self._forgotten.remember(each)
+        self._front.clear()
+        self._in_flight.forget(self._outdated)
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of an event; ``cache.audited`` where it made an answer comparable."""
-        await self._in_flight.heard(event)
+        if isinstance(event, ResponseCompleted) and self._outdated(event):
+            self._in_flight.overtaken(event)
+        else:
+            await self._in_flight.heard(event)
         match event:
             case ResponseCompleted(answer_of=None):
                 self._keep(event.request_id, event)
-                if self._outdated(event):  # an invalidation overtook it: one of those who wait leads for a new one
-                    self._in_flight.forget(lambda answer: answer is event)
                 return await self._audits.answered(event)
+            case ResponseFailed():
+                self._audits.failed(event.request_id)
             case CacheFilled() if event.origin != "reembed":  # those are old, and not hot
                 self._keep(event.entry_id, event)
             case CacheInvalidate():
@@ -60,8 +82,8 @@ class News:
             self._front.put(entry)
 
     def _forget(self, event: CacheInvalidate) -> None:
-        counted = self._forgotten.remember(event)
-        self._front.forget(lambda entry: concerns(counted, entry))
+        meant = self._forgotten.remember(event)
+        self._front.forget(lambda entry: concerns(meant, entry))
         self._in_flight.forget(self._outdated)
 
     def _outdated(self, answer: ResponseCompleted) -> bool:
@@ -71,7 +93,7 @@ class News:
     def _entry(self, entry_id: UUID, event: ResponseCompleted | CacheFilled) -> Entry | None:
         """The entry an event makes; None for an answer that may not be reused, or is longer than the policy allows."""
         key, freshness = event.key, event.freshness
-        if key is None or freshness is None or not freshness.ttl_s:
+        if key is None or key.base is None or freshness is None or not freshness.ttl_s:
             return None
         if len(event.output_text) > self._policy.cache.bounds.max_answer_chars:
             return None

@@ -119,6 +119,10 @@ class Reembedding:
         moves = [(row, key) for row, key in moves if (key.scope, key.exact) not in present]
         short = [key.prompt for _, key in moves if len(key.prompt) <= self._max_prompt_chars]
         vectors = dict(zip(short, await self._embedder.embed_each(short) if short else (), strict=True))
+        if short and all(vector is None for vector in vectors.values()):
+            # Whether a prompt is at fault or what the policy asks of the model can't be told: they stay where they are.
+            log.warning("no prompt of a batch can be embedded", prompts=len(short))
+            moves = [(row, key) for row, key in moves if key.prompt not in vectors]
         return [_filled(row, key, vectors.get(key.prompt)) for row, key in moves]
 
     def _key(self, base: UUID, prompt: str) -> CacheKey:

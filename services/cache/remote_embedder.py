@@ -27,6 +27,8 @@ MOST_TEXTS: Final = 64
 # Seconds it is left alone after a failure, unless it says how long.
 AWAY_S: Final = 5.0
 LONGEST_AWAY_S: Final = 60.0
+# Calls in a row that the model's server may fail at: one may be over a text, so many are not.
+MOST_FAULTS: Final = 3
 # The texts are at fault, or one of them is.
 _REFUSED: Final = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 
@@ -50,6 +52,7 @@ class RemoteEmbedder:
         self._client = client
         self._clock = clock
         self._away_until: float | None = None
+        self._faults = 0
 
     @classmethod
     @asynccontextmanager
@@ -74,6 +77,9 @@ class RemoteEmbedder:
         try:
             for first in range(0, len(texts), MOST_TEXTS):
                 vectors += await self._embed(texts[first : first + MOST_TEXTS])
+            refused = sum(vector is None for vector in vectors)
+            if refused == len(texts) and len(set(texts)) > 1:  # no text is at fault, but what is asked
+                raise self._away("the model refuses all that it is asked for")
         except EmbedderUnavailable as error:
             metrics.UNEMBEDDED.inc(len(texts))
             log.warning("the embedder is away: exact matches only", model=self._model, error=str(error))
@@ -81,6 +87,7 @@ class RemoteEmbedder:
         if self._away_until is not None:
             log.info("the embedder is back", model=self._model)
             self._away_until = None
+        metrics.UNEMBEDDED.inc(refused)
         return vectors
 
     async def _embed(self, texts: Sequence[str]) -> list["Vectors | None"]:
@@ -89,7 +96,6 @@ class RemoteEmbedder:
         if response.status_code not in _REFUSED:
             return [*self._unit_vectors(response, len(texts))]
         if len(texts) == 1:
-            metrics.UNEMBEDDED.inc()
             log.warning("the model refuses a prompt", model=self._model, answer=response.text[:300])
             return [None]
         half = len(texts) // 2
@@ -102,12 +108,15 @@ class RemoteEmbedder:
         except httpx.HTTPError as error:
             raise self._away(repr(error)) from error
         if response.is_success or response.status_code in _REFUSED:
+            self._faults = 0
             return response
         reason = f"{response.status_code}: {response.text[:300]}"
         if response.status_code == HTTPStatus.BAD_GATEWAY:
             # The model's server failed at these texts: llama.cpp's, for one, does so over a text that is too long.
             # Others may do better, so they are not made to go without.
-            raise EmbedderUnavailable(reason)
+            self._faults += 1
+            if self._faults < MOST_FAULTS:
+                raise EmbedderUnavailable(reason)
         raise self._away(reason, response.headers.get("Retry-After"))
 
     def _unit_vectors(self, response: httpx.Response, count: int) -> "Vectors":
@@ -127,6 +136,7 @@ class RemoteEmbedder:
         return unit
 
     def _away(self, reason: str, retry_after: str | None = None) -> EmbedderUnavailable:
+        self._faults = 0
         pause_s = AWAY_S
         with suppress(TypeError, ValueError):
             pause_s = min(LONGEST_AWAY_S, max(0.0, float(retry_after or "")))

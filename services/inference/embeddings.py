@@ -18,12 +18,15 @@ from starlette.routing import Route
 from services.inference.completion import Embedded
 from services.inference.errors import (
     ContextWindowExceeded,
+    ProviderAuth,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
     RateLimited,
 )
+from shared.bodies import body_within
+from shared.errors import RequestTooLarge
 from shared.policy import MOST_DIMENSIONS, EmbedderPolicy
 from shared.problems import problem
 from shared.telemetry import metrics
@@ -33,10 +36,13 @@ log = structlog.stdlib.get_logger(__name__)
 MOST_TEXTS: Final = 256
 MOST_BYTES: Final = 8 * 2**20
 RETRY_AFTER_S: Final = 2.0
+# A key that is wrong stays so until somebody changes it.
+AUTH_AGAIN_S: Final = 60.0
 _STATUS: Final[Mapping[type[ProviderError], HTTPStatus]] = {
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     ProviderTimeout: HTTPStatus.GATEWAY_TIMEOUT,
     ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProviderAuth: HTTPStatus.SERVICE_UNAVAILABLE,
     ProviderRefused: HTTPStatus.BAD_REQUEST,
     ContextWindowExceeded: HTTPStatus.BAD_REQUEST,
 }
@@ -80,13 +86,10 @@ class EmbeddingsDoor:
 
     async def embed(self, request: Request) -> Response:
         """One vector for each text; a problem document (RFC 9457) where that can't be."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_too_large", f"over {MOST_BYTES} bytes")
         try:
-            asked = Asked.model_validate_json(bytes(body))
+            asked = Asked.model_validate_json(await body_within(request, MOST_BYTES))
+        except RequestTooLarge as error:
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in fault["loc"]) or "the body"
@@ -126,6 +129,9 @@ def _document(model: str, embedded: Embedded) -> dict[str, Any]:
 
 def _failure(error: ProviderError) -> JSONResponse:
     status = _STATUS.get(type(error), HTTPStatus.BAD_GATEWAY)
-    wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
-    headers = {"Retry-After": str(math.ceil(wait_s))} if error.retryable else {}
+    later = isinstance(error, ProviderAuth)
+    wait_s = error.retry_after_s
+    if wait_s is None:
+        wait_s = AUTH_AGAIN_S if later else RETRY_AFTER_S
+    headers = {"Retry-After": str(math.ceil(wait_s))} if error.retryable or later else {}
     return problem(status, error.code, str(error), headers=headers)

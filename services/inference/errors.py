@@ -7,10 +7,10 @@
     ├── ProviderFault         retryable: 5xx, or an answer that makes no sense
     ├── ProviderUnreachable   retryable: no connection
     ├── ProviderTimeout       retryable: no answer in time
-    ├── ProviderRefused       4xx: the call is wrong and will stay so
+    ├── ProviderRefused       4xx: the call is wrong and will stay so, whoever asks
     ├── ProviderAuth          401, 402, 403: the key is wrong, or may not
-    ├── ContextWindowExceeded the prompt is too long for the model
-    └── ContentFiltered       the provider's policy forbids it
+    ├── ContextWindowExceeded the prompt is too long for the model, whoever asks
+    └── ContentFiltered       the provider's policy forbids it, whoever asks
 """
 
 from shared.errors import ForebayError
@@ -62,6 +62,7 @@ class ProviderRefused(ProviderError):
     """4xx: the call is wrong and will stay so."""
 
     code = "provider_refused"
+    prompt_at_fault = True
 
 
 class ProviderAuth(ProviderError):
@@ -74,12 +75,14 @@ class ContextWindowExceeded(ProviderError):
     """The prompt is too long for the model."""
 
     code = "context_window_exceeded"
+    prompt_at_fault = True
 
 
 class ContentFiltered(ProviderError):
     """The provider's policy forbids it."""
 
     code = "content_filtered"
+    prompt_at_fault = True
 
 
 class DeadlineExceeded(ForebayError):

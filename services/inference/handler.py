@@ -169,6 +169,7 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: int, now: datet
         accepted_at=request.accepted_at,
         failed_at=now,
         exact=event.key.exact if event.key else None,
+        prompt_at_fault=error.prompt_at_fault,
         reply=request.reply,
         metadata=request.metadata,
     )

@@ -21,7 +21,7 @@ from services.ingest.results import Results
 from shared import envelope
 from shared.database import DatabaseUnavailable
 from shared.events import CacheAudited, CacheInvalidate, Event, Evidence, ResponseCompleted, Selector, Text
-from shared.telemetry import tracing
+from shared.telemetry import metrics, tracing
 
 log = structlog.stdlib.get_logger(__name__)
 NO_REASON: Final = "no reason given"
@@ -155,14 +155,14 @@ class CacheDoor:
         if asked.dry_run:
             meant = await self._entries.meant(owner, selector, now)
             return _json(_forgotten(meant, None), HTTPStatus.OK)
-        try:
-            counted = await self._entries.meant(owner, selector, now)
-        except DatabaseUnavailable:
-            counted = None  # memory can forget at once, and the table when it is back
         invalidation = CacheInvalidate(
             invalidation_id=uuid4(), selector=selector, reason=asked.reason, invalidated_at=now
         )
         await self._publish(invalidation)
+        try:
+            counted = await self._entries.meant(owner, selector, now)
+        except DatabaseUnavailable:
+            counted = None  # memory can forget at once, and the table when it is back
         return _json(_forgotten(counted, invalidation.invalidation_id), HTTPStatus.ACCEPTED)
 
     async def feedback(self, request: Request, request_id: UUID, tenant: TenantHeader = None) -> Response:
@@ -196,6 +196,7 @@ class CacheDoor:
             audited_at=now,
         )
         await self._publish(invalidation, audited)
+        metrics.AUDITS.labels("feedback", "different").inc()
         taken = FeedbackTaken(entry_id=origin.entry_id, served=None, others=None)
         try:
             audience = await self._entries.audience(owner, origin.entry_id, now - timedelta(hours=said.hours))

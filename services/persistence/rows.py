@@ -128,7 +128,7 @@ def cache_entry(event: Event, policy: Policy) -> Record | None:
         case _:
             return None
     key, freshness = event.key, event.freshness
-    if key is None or not freshness or not freshness.ttl_s:
+    if key is None or key.base is None or not freshness or not freshness.ttl_s:
         return None
     if len(event.output_text) > policy.cache.bounds.max_answer_chars:
         metrics.UNCACHED.labels("too_long").inc()

@@ -26,9 +26,16 @@ LOOKUPS = Counter("forebay_cache_lookups", "Requests seen by the cache, by resul
 EMBED_SECONDS = Histogram("forebay_cache_embed_seconds", "Embedding of one batch of prompts", buckets=_SECONDS)
 SEARCH_SECONDS = Histogram("forebay_cache_search_seconds", "Search for one batch of prompts", buckets=_SECONDS)
 VERIFY_SECONDS = Histogram("forebay_cache_verify_seconds", "Verification of one pair of prompts", buckets=_QUICK)
-VETOES = Counter("forebay_cache_vetoes", "Near matches that verification refused", ["reason"])
+VETOES = Counter(
+    "forebay_cache_vetoes", "Near entries and requests in flight that were verified and refused", ["reason"]
+)
 WAITING = Gauge("forebay_cache_waiting", "Requests waiting for the answer of one in flight")
-AUDITS = Counter("forebay_cache_audits", "Findings about entries, by kind and finding", ["kind", "finding"])
+AUDITS = Counter(
+    "forebay_cache_audits",
+    "Findings about entries, by kind and finding, counted where they are made: feedback by ingest",
+    ["kind", "finding"],
+)
+UNCOMPARED = Counter("forebay_cache_uncompared", "Bought answers not compared with a near entry's: too many at once")
 FALSE_HITS = Gauge(
     "forebay_cache_false_hit_rate", "Share of hits that were wrong, by audits, with its 95 % interval", ["bound"]
 )

@@ -223,15 +223,20 @@ class Replica:
         """``policy`` is what the test has to say in the table ``[cache]``."""
         self.clock = clock or ManualClock()
         changed = {f"cache__{name}": value for name, value in policy.items()}
-        category = {"ttl": "7d", "stale_while_revalidate": "1h"}
-        self.policy = make.policy(**changed, freshness__categories__slow=category)
+        slow, strict = {"ttl": "7d", "stale_while_revalidate": "1h"}, {"ttl": "7d", "threshold": 0.95}
+        self.policy = make.policy(**changed, freshness__categories__slow=slow, freshness__categories__strict=strict)
         rules = self.policy.cache
         self.embedder = FakeEmbedder(angles)
         self.lookup = FakeLookup()
         self.guards = FakeGuards()
         self.learned = FakeLearned()
-        self.front = Front(max_entries=100, max_bytes=10_000_000)
-        self.in_flight = InFlight(self.clock, threshold=rules.threshold, patience_s=rules.leader_patience_s)
+        self.front = Front(max_entries=100, max_bytes=10_000_000, clock=self.clock)
+        self.in_flight = InFlight(
+            self.clock,
+            threshold=rules.threshold,
+            patience_s=rules.leader_patience_s,
+            max_prompt_chars=rules.max_prompt_chars,
+        )
         self.search = Search(
             self.embedder, cast("Any", self.lookup), self.clock, max_prompt_chars=rules.max_prompt_chars
         )
@@ -285,10 +290,10 @@ class Replica:
         await settled()
         return event
 
-    async def fail(self, miss: RequestMissed) -> None:
+    async def fail(self, miss: RequestMissed, **changes: Any) -> None:
         """The model has no answer to a miss."""
         assert miss.key is not None
-        await self.hear(make.failed(miss.request, exact=miss.key.exact))
+        await self.hear(make.failed(miss.request, exact=miss.key.exact, **changes))
 
     def misses(self) -> list[RequestMissed]:
         return [event for event in self.events if isinstance(event, RequestMissed)]

@@ -7,17 +7,53 @@ of calling different what is the same: a hit that looks wrong costs a stricter t
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
 
 import numpy as np
 
 from services.cache.embedder import Vectors
+from shared.events import CacheAudited, Evidence
+from shared.telemetry import metrics
 
 _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 # Answers up to this length are compared number by number; longer ones count in passing.
 SHORT_WORDS: Final = 40
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
+
+
+def finding(
+    agrees: float,
+    least: float,
+    *,
+    kind: Literal["audit", "free"],
+    tenant: str,
+    request_id: UUID,
+    scope: UUID,
+    entry_id: UUID,
+    evidence: Evidence,
+    sampled: float,
+    now: datetime,
+) -> CacheAudited:
+    """What a comparison found about an entry; from an agreement of ``least`` on, two answers are the same."""
+    same = agrees >= least
+    metrics.AUDITS.labels(kind, "same" if same else "different").inc()
+    return CacheAudited(
+        audit_id=request_id,
+        kind=kind,
+        tenant=tenant,
+        request_id=request_id,
+        scope=scope,
+        entry_id=entry_id,
+        evidence=evidence,
+        served=kind == "audit",
+        same=same,
+        agreement=agrees,
+        sampled=sampled,
+        audited_at=now,
+    )
 
 
 async def agreement(embed: Embed, one: str, other: str) -> float:

@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 
 from services.cache.judgement import Considered
-from services.cache.learning.agreement import Embed, agreement
+from services.cache.learning.agreement import Embed, agreement, finding
+from services.cache.learning.budget import Pace
 from services.cache.learning.lessons import Lessons
 from services.cache.learning.neighbours import AnswerGroups
 from services.cache.learning.threshold import Audited
@@ -35,6 +36,13 @@ SQL: Final = database.statements(Path(__file__).with_name("audits.sql"))
 RECALLED: Final = 5000
 PATIENCE_S: Final = 10.0
 MOST_PENDING: Final = 2000
+# Findings that are told apart from new ones: what was recalled, and as many that were heard.
+MOST_KNOWN: Final = 2 * RECALLED
+# Free findings cost two embeddings of answers, some 30 to 60 ms of CPU each where an answer has the 256 tokens that the
+# model reads: at this pace a quarter of a core at the most. What comes faster is not compared; which ones that are
+# depends on the time alone, so what is learned stays unbiased.
+COMPARED_PER_S: Final = 2.0
+COMPARED_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,9 @@ class Audits:
         self._embed = embed
         self._clock = clock
         self._pending: dict[UUID, Pending] = {}
+        self._known: dict[UUID, None] = {}  # findings that were learned from, in their order
+        self._pace = Pace(COMPARED_PER_S)
+        self._comparing = 0
 
     def expect(self, request: Request, key: CacheKey, considered: Sequence[Considered]) -> None:
         """Remember the nearest entry of a miss until the bought answer comes; not one that is forbidden anyway."""
@@ -66,43 +77,57 @@ class Audits:
             del self._pending[next(iter(self._pending))]
 
     async def answered(self, event: ResponseCompleted) -> Sequence[Event]:
-        """The free finding of a request that was bought although an entry was near."""
+        """The free finding of a request that was bought although an entry was near, where there is time for it.
+
+        Who listens to what all replicas announce calls this, so no more than a few are at it, and the others go on.
+        """
         pending = self._pending.pop(event.request_id, None)
         if pending is None:
             return ()
+        if self._comparing >= COMPARED_AT_ONCE or not self._pace.take(self._clock.monotonic()):
+            metrics.UNCOMPARED.inc()
+            return ()
         entry = pending.considered.entry
-        agrees = await agreement(self._embed, entry.answer, event.output_text)
-        audited = CacheAudited(
-            audit_id=event.request_id,
+        self._comparing += 1
+        try:
+            agrees = await agreement(self._embed, entry.answer, event.output_text)
+        finally:
+            self._comparing -= 1
+        audited = finding(
+            agrees,
+            self._policy.agreement,
             kind="free",
             tenant=event.tenant,
             request_id=event.request_id,
             scope=pending.key.scope,
             entry_id=entry.entry_id,
             evidence=pending.considered.evidence,
-            served=False,
-            same=agrees >= self._policy.agreement,
-            agreement=agrees,
             sampled=1.0,
-            audited_at=self._clock.now(),
+            now=self._clock.now(),
         )
         return (audited,)
 
+    def failed(self, request_id: UUID) -> None:
+        """A request that has no answer has none to compare."""
+        self._pending.pop(request_id, None)
+
     def learn(self, event: CacheAudited) -> None:
-        """Learn from a finding, wherever it was made."""
-        metrics.AUDITS.labels(event.kind, "same" if event.same else "different").inc()
+        """Learn from a finding, wherever it was made; one that is known already teaches nothing."""
         self._learn(event)
         self._tell()
 
-    def _learn(self, finding: CacheAudited) -> None:
-        if finding.kind == "feedback":
+    def _learn(self, event: CacheAudited) -> None:
+        if event.audit_id in self._known:
+            return
+        self._known[event.audit_id] = None
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        if event.kind == "feedback":
             return  # only the wrong ones are reported: they count against their entry, and say nothing about rates
-        self._lessons.learn(
-            finding.tenant,
-            Audited(finding.evidence, same=finding.same, served=finding.served, sampled=finding.sampled),
-        )
+        label = Audited(event.evidence, same=event.same, served=event.served, sampled=event.sampled)
+        self._lessons.learn(event.tenant, label)
         # The answer that was bought became an entry under the id of its request.
-        self._groups.join(finding.request_id, finding.entry_id, same=finding.same)
+        self._groups.join(event.request_id, event.entry_id, same=event.same)
 
     def _tell(self) -> None:
         state = self._lessons.state()
@@ -134,6 +159,9 @@ class Audits:
             log.warning("nothing recalled yet", error=str(error))
             return False
         for row in reversed(rows):
-            self._learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))
+            try:
+                self._learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))
+            except ValueError as error:  # of another version, or a hand's; the others teach all the same
+                log.warning("a finding that cannot be read", audit_id=str(row["audit_id"]), error=str(error))
         self._tell()
         return True

@@ -6,20 +6,21 @@ request for one, so that the hourly budgets hold for all replicas together and a
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final, Literal
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 import structlog
 
 from services.cache.judgement import Considered
-from services.cache.learning.agreement import Embed, agreement
-from services.cache.learning.budget import HourlyBudget
+from services.cache.learning.agreement import Embed, agreement, finding
+from services.cache.learning.budget import HOUR_S, HourlyBudget
 from services.cache.lookup import Entry
 from services.cache.search import Search
+from shared import database
 from shared.clock import Clock
 from shared.events import (
-    CacheAudited,
     CacheControl,
     CacheFilled,
     CacheHit,
@@ -34,9 +35,16 @@ from shared.events import (
 from shared.policy import CachePolicy
 from shared.telemetry import metrics
 
+if TYPE_CHECKING:
+    from shared.database import Pool
+
 log = structlog.stdlib.get_logger(__name__)
+SQL: Final = database.statements(Path(__file__).with_name("shadows.sql"))
+PATIENCE_S: Final = 10.0
 # Seconds after which a refresh that brought nothing may be asked for again.
 REFRESH_AGAIN_S: Final = 600.0
+# Seconds within which a refresh has brought its answer, if it ever does: it is asked for twice, and waits its turn.
+REFRESHED_S: Final = 60.0
 MOST_REMEMBERED: Final = 10_000
 
 
@@ -58,6 +66,25 @@ class Shadows:
         self._hits: dict[UUID, int] = {}  # seen by this replica since an entry was stored
         self._counted: dict[UUID, float] = {}  # shadows that were taken from their budget, and when
 
+    async def recall(self, pool: "Pool") -> bool:
+        """Count the audits of the last hour on record, for the budget; False while they can't be read.
+
+        Of refreshes there is no record, so that their budget begins anew with each process.
+        """
+        now = self._clock.now()
+        try:
+            async with database.reading("the audits of the last hour", patience_s=PATIENCE_S):
+                rows = await pool.fetch(SQL["audits"], now - timedelta(seconds=HOUR_S))
+        except database.DatabaseUnavailable as error:
+            log.warning("no audits counted yet", error=str(error))
+            return False
+        asked = {row["audit_id"]: row["audited_at"] for row in rows if row["audit_id"] not in self._counted}
+        for audit_id in asked:
+            self._remember(self._counted, audit_id, self._clock.monotonic())
+        ago = ((now - audited_at).total_seconds() for audited_at in asked.values())
+        self._budgets["audit"].recall(self._clock.monotonic() - max(0.0, seconds) for seconds in ago)
+        return True
+
     def audit(self, request: Request, key: CacheKey, considered: Considered) -> Sequence[ShadowRequested]:
         """The audit of a hit, where it was sampled and the budget allows it."""
         if request.cache_control.no_store:
@@ -65,6 +92,16 @@ class Shadows:
         if not (self._audit.enabled and considered.sampled and self._left("audit")):
             return ()
         return (self._shadow("audit", request, key, considered.entry, considered),)
+
+    def renews(self, entry: Entry) -> bool:
+        """Whether a fresh answer is on its way to an entry that expired, or is asked for with the next hit on it."""
+        if not self._refresh.enabled:
+            return False
+        asked = self._refreshing.get(entry.entry_id)
+        since_s = REFRESH_AGAIN_S if asked is None else self._clock.monotonic() - asked
+        if since_s < REFRESH_AGAIN_S:
+            return since_s < REFRESHED_S
+        return self._left("refresh")
 
     def refresh(self, request: Request, key: CacheKey, entry: Entry) -> Sequence[ShadowRequested]:
         """The refresh of an entry that was served stale, or that is popular and soon will be."""
@@ -152,23 +189,20 @@ class Shadows:
         if shadow.evidence is None:
             return (filled,)
         agrees = await agreement(self._embed, shadow.expected, event.output_text)
-        same = agrees >= self._audit.agreement
-        if not same:
-            log.warning("an audit found a wrong hit", entry_id=str(shadow.hit.entry_id), agreement=round(agrees, 3))
-        audited = CacheAudited(
-            audit_id=shadow.request.id,
+        audited = finding(
+            agrees,
+            self._audit.agreement,
             kind="audit",
             tenant=shadow.request.tenant,
             request_id=shadow.request.id,
             scope=shadow.key.scope,
             entry_id=shadow.hit.entry_id,
             evidence=shadow.evidence,
-            served=True,
-            same=same,
-            agreement=agrees,
             sampled=shadow.sampled,
-            audited_at=self._clock.now(),
+            now=self._clock.now(),
         )
+        if not audited.same:
+            log.warning("an audit found a wrong hit", entry_id=str(shadow.hit.entry_id), agreement=round(agrees, 3))
         return filled, audited
 
     def _remember(self, memory: dict[UUID, float] | dict[UUID, int], key: UUID, value: float) -> None:

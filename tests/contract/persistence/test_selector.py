@@ -106,7 +106,7 @@ async def test_the_database_selects_as_the_rules_say(db: Database, entry: dict[s
         ("a.*", "abc", False),
         ("%", "anything", False),
         ("a'; DROP TABLE cache_entries; --", "drop a table: cache entries", True),
-        ("x" * 5000, "X" * 5000 + "!", True),
+        ("x" * 1000, "X" * 5000 + "!", True),
     ],
 )
 async def test_a_topic_is_words_and_never_a_pattern(

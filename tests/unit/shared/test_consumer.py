@@ -72,8 +72,18 @@ def consumer(
     queue: Queue = ACCEPTED,
     clock: Clock,
     concurrency: int = 10,
+    subscribed: Callable[[], None] | None = None,
 ) -> Consumer[Event]:
-    return Consumer(broker, queue, handler, source="test", decode=envelope.decode, concurrency=concurrency, clock=clock)
+    return Consumer(
+        broker,
+        queue,
+        handler,
+        source="test",
+        decode=envelope.decode,
+        concurrency=concurrency,
+        subscribed=subscribed,
+        clock=clock,
+    )
 
 
 @asynccontextmanager
@@ -472,6 +482,24 @@ async def test_after_a_lost_connection_what_was_not_acknowledged_comes_again(
         await clock.advance(A_WHILE_S)
     assert len(begun) == 2
     assert broker.log == [("publish", "request.missed"), ("ack", message.message_id)]
+
+
+async def test_it_is_said_each_time_that_deliveries_begin_anew(broker: WatchedBroker, clock: ManualClock) -> None:
+    told: list[str] = []
+
+    async def handler(event: Any) -> Sequence[Event]:
+        told.append(event.request.prompt)
+        return ()
+
+    await arrive(broker, make.accepted(make.request("first")))
+    subject = consumer(broker, handler, clock=clock, subscribed=lambda: told.append("subscribed"))
+    async with running(subject):
+        await settled()
+        await broker.lose_connection()
+        await clock.advance(A_WHILE_S)
+        await broker.publish([make.message(make.accepted(make.request("second")))])
+        await settled()
+    assert told == ["subscribed", "first", "subscribed", "second"]
 
 
 async def test_a_broker_that_is_away_at_first_is_waited_for(broker: WatchedBroker, clock: ManualClock) -> None:

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared import envelope
-from shared.events import EVENTS, Event, OutputFormat, RequestAccepted, Submission, decode_vector, encode_vector
+from shared.events import (
+    EVENTS,
+    Event,
+    OutputFormat,
+    RequestAccepted,
+    RequestMissed,
+    Selector,
+    Submission,
+    decode_vector,
+    encode_vector,
+)
 from shared.examples import example
 from tests.support import make
 from tests.support.clock import START
@@ -36,6 +46,20 @@ def test_fields_of_a_newer_version_are_ignored_in_turns() -> None:
     body = RequestAccepted(request=request).model_dump(mode="json")
     body["request"]["input"][0]["name"] = "ann"
     assert RequestAccepted.model_validate(body).request == request
+
+
+def test_a_topic_has_no_more_than_some_words() -> None:
+    assert Selector(topic="x" * 1000).topic
+    with pytest.raises(ValidationError, match="at most 1000 characters"):
+        Selector(topic="x" * 1001)
+
+
+def test_a_key_of_an_earlier_version_can_be_read() -> None:
+    body = make.missed().model_dump(mode="json")
+    del body["key"]["base"], body["key"]["embedder"]
+    key = RequestMissed.model_validate(body).key
+    assert key is not None
+    assert (key.base, key.embedder) == (None, "")
 
 
 def test_types_are_versioned_and_unique() -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from services.cache.admin import SQL, Admin
+from services.cache.admin import MOST_BYTES, SQL, Admin
 from tests.support import make
 from tests.support.replica import PROMPT, Replica, entry, near
 
@@ -134,8 +134,15 @@ async def test_a_lookup_of_what_is_not_there_says_why(desk: Desk) -> None:
 
 async def test_a_lookup_without_a_database_says_that_it_cannot_be_read(desk: Desk) -> None:
     desk.replica.lookup.away = True
-    found = await desk.lookup({"input": PROMPT})
-    assert found["verdict"]["reason"] == "the cache cannot be read"
+    response = await desk.http.post("/v1/lookup", json={"input": PROMPT})
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "the cache cannot be read" in response.json()["detail"]
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_read(desk: Desk) -> None:
+    response = await desk.http.post("/v1/lookup", content=b"x" * (MOST_BYTES + 1))
+    assert (response.status_code, response.json()["code"]) == (413, "request_too_large")
 
 
 async def test_a_lookup_is_that_of_a_tenant_and_of_all_that_changes_the_answer(desk: Desk) -> None:

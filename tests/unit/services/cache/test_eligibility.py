@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.cache.eligibility import Eligibility, Eligible
+from services.cache.eligibility import LOOKED_THROUGH_CHARS, Eligibility, Eligible
 from shared.events import CacheControl
 from shared.policy import load_policy
 from shared.settings import packaged_policy
@@ -21,6 +21,13 @@ NEVER = {"personal": ("my order", "my * order"), "moment": ("what time is it",)}
 )
 def test_what_the_policy_never_caches_is_neither_served_nor_kept(prompt: str, reason: str) -> None:
     assert Eligible(NEVER).judge(make.request(prompt)) == Eligibility(reads=False, stores=False, reason=reason)
+
+
+@pytest.mark.parametrize("before", [LOOKED_THROUGH_CHARS - 15, LOOKED_THROUGH_CHARS, 3 * LOOKED_THROUGH_CHARS])
+def test_what_is_asked_behind_a_long_text_is_seen_too(before: int) -> None:
+    judge = Eligible(NEVER).judge
+    assert judge(make.request("x" * before + " Where is my order?")).reason == "personal"
+    assert judge(make.request("Where is my order? " + "x" * before)).reason == "personal"
 
 
 @pytest.mark.parametrize("prompt", ["How do I order a pizza?", "my very last order", "dummy order"])

@@ -6,9 +6,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.front import Front, size_of
+from services.cache.front import LONGEST_S, Front, size_of
 from services.cache.lookup import Entry
-from tests.support.clock import START
+from tests.support.clock import START, ManualClock
 
 MOST = 5
 MOST_BYTES = 6_000
@@ -42,8 +42,28 @@ def at(seconds: int) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def front(*, entries: int = MOST, size: int = MOST_BYTES) -> Front:
-    return Front(max_entries=entries, max_bytes=size)
+def front(*, entries: int = MOST, size: int = MOST_BYTES, clock: ManualClock | None = None) -> Front:
+    return Front(max_entries=entries, max_bytes=size, clock=clock or ManualClock())
+
+
+def test_what_was_put_is_read_again_after_a_minute_however_long_it_may_be_kept() -> None:
+    clock = ManualClock()
+    kept = front(clock=clock)
+    kept.put(entry(kept_s=1000))
+    clock.skip(LONGEST_S - 1)
+    assert kept.get(UUID(int=0), at(0)) is not None
+    clock.skip(1)
+    assert kept.get(UUID(int=0), at(0)) is None
+    assert (len(kept), kept.bytes) == (0, 0)
+    kept.put(entry(kept_s=1000))
+    assert kept.get(UUID(int=0), at(0)) is not None
+
+
+def test_all_can_be_dropped() -> None:
+    kept = front()
+    kept.put(entry())
+    kept.clear()
+    assert (len(kept), kept.bytes) == (0, 0)
 
 
 def test_what_was_put_is_found_until_it_may_not_be_kept_any_longer() -> None:
@@ -124,7 +144,7 @@ def test_it_never_exceeds_its_bounds_nor_gives_what_is_expired_forgotten_or_repl
                 assert kept.get(UUID(int=key), START) is None
         assert len(kept) <= MOST
         assert kept.bytes <= MOST_BYTES
-        assert kept.bytes == sum(size_of(one) for one in kept._entries.values())
+        assert kept.bytes == sum(size_of(one) for one, _ in kept._entries.values())
 
 
 @given(st.lists(st.tuples(seconds, st.booleans()), min_size=1, max_size=30))

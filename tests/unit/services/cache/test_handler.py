@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from services.cache import handler
 from services.cache.handler import Explained
 from services.cache.inflight import ANSWERED_KEPT_S
 from services.cache.lookup import Entry
+from shared.database import DatabaseUnavailable
 from shared.errors import Park
 from shared.events import (
     CacheVerdict,
@@ -22,8 +24,10 @@ from shared.events import (
     RequestAccepted,
     RequestMissed,
     ResponseCompleted,
+    ResponseFailed,
     decode_vector,
 )
+from shared.telemetry import metrics
 from tests.support import make
 from tests.support.clock import START, settled
 from tests.support.replica import PROMPT, Decision, Replica, entry, invalidation, near, vector
@@ -467,6 +471,19 @@ async def _served(replica: Replica, prompt: str) -> Sequence[Event]:
 # The same prompt in flight
 
 
+@pytest.mark.parametrize(("category", "shared"), [("slow", True), ("strict", False)])
+async def test_a_near_answer_in_flight_is_shared_where_it_is_near_enough_for_its_category(
+    category: str, shared: bool
+) -> None:
+    replica = Replica({"a": 0.0, "b": np.arccos(0.92)})
+    first, second = await replica.asked(make.request("a"), make.request("b"))
+    (miss,) = replica.misses()
+    await replica.answer(miss, freshness=make.freshness(category=category, ttl_s=60))
+    (event,) = second.result()
+    assert first.done()
+    assert (event.TYPE == ResponseCompleted.TYPE) is shared
+
+
 @pytest.mark.parametrize("number", [2, 10])
 async def test_equal_prompts_at_the_same_time_buy_one_answer(replica: Replica, number: int) -> None:
     tasks = await replica.asked(*(make.request(PROMPT) for _ in range(number)))
@@ -529,6 +546,53 @@ async def test_after_a_failure_exactly_one_of_those_who_waited_leads(replica: Re
     await within(5, asyncio.gather(*tasks))
     assert len(replica.misses()) == 2
     assert len(replica.answers("coalesced")) == 4
+
+
+async def test_those_who_asked_the_very_same_fail_with_a_prompt_that_is_itself_at_fault(replica: Replica) -> None:
+    requests = [make.request(metadata={"n": str(n)}, reply=ReplyAddress(queue=f"q{n}")) for n in range(10)]
+    tasks = await replica.asked(*requests)
+    replica.clock.skip(2)
+    await replica.fail(replica.misses()[0], code="content_filtered", message="no", prompt_at_fault=True)
+    outcomes = [events for (*events,) in await within(5, asyncio.gather(*tasks[1:]))]
+    assert len(replica.misses()) == 1
+    for request, (failed,) in zip(requests[1:], outcomes, strict=True):
+        assert isinstance(failed, ResponseFailed)
+        assert (failed.code, failed.message, failed.attempts) == ("content_filtered", "no", 0)
+        assert (failed.request_id, failed.reply, failed.metadata) == (request.id, request.reply, request.metadata)
+        assert failed.failed_at == START + timedelta(seconds=2)
+
+
+async def test_a_near_prompt_does_not_fail_with_one_that_is_at_fault() -> None:
+    replica = Replica({"a": 0.0, "b": 0.4})
+    await replica.asked(make.request("a"))
+    (task,) = await replica.asked(make.request("b"))
+    await replica.fail(replica.misses()[0], prompt_at_fault=True)
+    assert missed(await within(5, task)).request.prompt == "b"
+
+
+async def test_who_was_disappointed_twice_waits_for_nobody_any_more(replica: Replica) -> None:
+    tasks = await replica.asked(*(make.request(PROMPT) for _ in range(8)))
+    for led in (1, 2):
+        assert len(replica.misses()) == led
+        await replica.fail(replica.misses()[-1])
+    assert len(replica.misses()) == 8
+    assert all(task.done() for task in tasks)
+    assert {miss.verdict.reason for miss in replica.misses() if miss.verdict} == {
+        "nothing near",
+        "those it waited for brought nothing",
+    }
+
+
+async def test_the_late_answer_of_a_leader_that_ran_out_of_patience_is_good_for_who_waits_for_the_next() -> None:
+    replica = Replica(leader_patience_s=0.05)
+    tasks = await replica.asked(*(make.request(PROMPT) for _ in range(2)))
+    replica.clock.skip(0.05)
+    await within(5, asyncio.gather(*tasks))
+    slow, after_it = replica.misses()
+    (third,) = await replica.asked(make.request(PROMPT))
+    assert after_it.request.id == replica.in_flight.leader(make.new_id(), replica.handler.key(slow.request)).request_id
+    await replica.answer(slow)
+    assert completed(await within(5, third)).leader_id == slow.request.id
 
 
 async def test_who_waits_for_a_slow_one_goes_its_own_way_when_its_patience_ends() -> None:
@@ -632,6 +696,52 @@ async def test_one_that_is_near_to_one_in_flight_is_parked_too_and_leads_nobody_
     assert len(replica.misses()) == 1
 
 
+async def test_one_that_was_parked_counts_once_for_the_learned_threshold() -> None:
+    replica = Replica({PROMPT: 0.0, "near": 0.1}, max_waiting=1)
+    tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT))
+    counted = replica.learned.idle
+    request = make.request("near")
+    for _ in range(3):
+        with pytest.raises(Park):
+            await replica.ask(request)
+    assert replica.learned.idle == counted + 1
+    await replica.answer(replica.misses()[0])
+    await within(5, asyncio.gather(*tasks))
+
+
+async def test_the_requests_that_are_known_again_are_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "MOST_CONSIDERED", 2)
+    replica.lookup.exact = entry()
+    for number in range(5):
+        await replica.ask(make.request(str(number)))
+    assert len(replica.handler._considered) == 2
+
+
+def vetoes(reason: str) -> float:
+    value: float = metrics.VETOES.labels(reason)._value.get()
+    return value
+
+
+async def test_what_was_verified_and_refused_is_counted_in_the_table_and_in_flight() -> None:
+    replica = Replica({"3 apples": 0.0, "4 apples": 0.0})
+    replica.guards.says("3 apples", reason="units")
+    replica.lookup.nearest = [near(similarity=0.95), near(similarity=0.5)]
+    before = vetoes("units"), vetoes("not similar enough")
+    missed(await replica.ask(make.request("3 apples")))
+    replica.lookup.nearest = []
+    missed(await replica.ask(make.request("4 apples")))
+    assert (vetoes("units"), vetoes("not similar enough")) == (before[0] + 2, before[1])
+
+
+async def test_a_request_whose_cache_cannot_be_read_is_counted_as_that_and_as_nothing_else(replica: Replica) -> None:
+    replica.lookup.away = True
+    names = ("miss", "unavailable", "coalesced")
+    before = [metrics.LOOKUPS.labels(name)._value.get() for name in names]
+    missed(await replica.ask(make.request()))
+    after = [metrics.LOOKUPS.labels(name)._value.get() for name in names]
+    assert [now - then for then, now in zip(before, after, strict=True)] == [0, 1, 0]
+
+
 async def test_a_place_among_those_who_wait_is_given_back() -> None:
     replica = Replica(max_waiting=1)
     for _ in range(3):
@@ -698,6 +808,20 @@ async def test_an_answer_bought_before_an_invalidation_that_overtook_it_is_not_s
     await replica.answer(replica.misses()[1], "Paris.")
     assert completed(await within(5, tasks[2])).output_text == "Paris."
     assert len(replica.misses()) == 2
+
+
+async def test_an_answer_that_an_invalidation_overtook_ends_no_other_request_for_the_same_prompt() -> None:
+    replica = Replica(leader_patience_s=0.05)
+    tasks = await replica.asked(make.request(), make.request())
+    replica.clock.skip(0.05)
+    await within(5, asyncio.gather(*tasks))
+    slow, after_it = replica.misses()
+    await replica.hear(invalidation(replica.clock.now()))
+    await replica.answer(slow, "Lutetia.", completed_at=START)
+    (task,) = await replica.asked(make.request())
+    replica.clock.skip(0.01)
+    await replica.answer(after_it, "Paris.")
+    assert completed(await within(5, task)).output_text == "Paris."
 
 
 async def test_who_waits_when_an_invalidation_comes_gets_the_answer_that_is_bought_after_it(replica: Replica) -> None:
@@ -803,6 +927,29 @@ async def test_when_the_near_one_fails_one_of_the_borrowers_leads_the_others() -
     await within(5, asyncio.gather(*tasks))
     assert len(replica.misses()) == 2
     assert len(replica.answers("coalesced")) == 18
+
+
+@pytest.mark.parametrize("ending", ["slow", "failed late"])
+async def test_near_prompts_whose_leader_brings_nothing_gather_behind_the_next_and_not_each_for_itself(
+    ending: str,
+) -> None:
+    replica = Replica({str(n): n / 1000 for n in range(60)}, max_waiting=100, leader_patience_s=0.05)
+    tasks = await replica.asked(*(make.request(str(n)) for n in range(60)))
+    for led in (1, 2, 3):
+        assert len(replica.misses()) == led
+        if ending == "slow":
+            replica.clock.skip(0.05)
+            while not any(task.done() for task in tasks[led:]) or len(replica.misses()) == led:
+                await asyncio.wait([task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+                await settled()
+            await settled()
+        else:
+            replica.clock.skip(0.0499)
+            await replica.fail(replica.misses()[-1])
+    assert len(replica.misses()) == 4
+    await replica.answer(replica.misses()[-1])
+    await within(5, asyncio.gather(*tasks))
+    assert len(replica.answers("coalesced")) == 56
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -926,7 +1073,6 @@ async def test_explaining_an_exact_match_does_not_bring_it_into_memory(replica: 
     ("prepare", "reason"),
     [
         (lambda replica: None, "nothing near"),
-        (lambda replica: setattr(replica.lookup, "away", True), "the cache cannot be read"),
         (lambda replica: setattr(replica.lookup, "nearest", [near(similarity=0.5)]), "not similar enough"),
     ],
 )
@@ -935,6 +1081,12 @@ async def test_explaining_a_miss_says_why(replica: Replica, prepare: Any, reason
     explained = await replica.handler.explain(make.request())
     assert (explained.verdict.tier, explained.verdict.reason, explained.answer) == ("miss", reason, None)
     assert replica.learned.idle == 0
+
+
+async def test_a_cache_that_cannot_be_read_cannot_explain(replica: Replica) -> None:
+    replica.lookup.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await replica.handler.explain(make.request())
 
 
 async def test_explaining_what_is_never_answered_says_so() -> None:

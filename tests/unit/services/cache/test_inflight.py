@@ -17,6 +17,7 @@ from tests.support.clock import ManualClock, settled
 from tests.support.replica import vector
 
 PATIENCE_S = 30
+MOST_CHARS = 20
 
 
 def key(number: int, angle: float = 0.0, **changes: Any) -> CacheKey:
@@ -31,7 +32,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def in_flight(clock: ManualClock) -> InFlight:
-    return InFlight(clock, threshold=0.9, patience_s=PATIENCE_S)
+    return InFlight(clock, threshold=0.9, patience_s=PATIENCE_S, max_prompt_chars=MOST_CHARS)
 
 
 async def miss(in_flight: InFlight, of: CacheKey, **changes: Any) -> UUID:
@@ -91,16 +92,25 @@ async def test_a_failure_frees_who_waits_and_the_next_to_ask_leads(in_flight: In
 
 async def test_the_end_of_another_request_for_the_same_prompt_changes_nothing(in_flight: InFlight) -> None:
     leader = in_flight.leader(make.new_id(), key(1))
-    await in_flight.heard(make.completed(key=key(1)))
+    await in_flight.heard(make.completed(key=key(1), source="coalesced", leader_id=make.new_id()))
     await in_flight.heard(make.failed(exact=UUID(int=1)))
     assert not leader.done.is_set()
     assert in_flight.leader(make.new_id(), key(1)) is leader
+
+
+async def test_an_answer_bought_for_another_request_for_the_same_prompt_is_shared(in_flight: InFlight) -> None:
+    leader = in_flight.leader(make.new_id(), key(1))
+    answer = make.completed(key=key(1))
+    await in_flight.heard(answer)
+    assert await leader.wait(60) == answer
 
 
 async def test_events_without_a_key_change_nothing(in_flight: InFlight) -> None:
     request = make.request()
     leader = in_flight.leader(request.id, key(1))
     for event in (
+        make.missed(key=key(1, base=None)),  # of an earlier version
+        make.completed(request, key=key(1, base=None)),
         make.missed(request, key=None),
         make.completed(request, key=None),
         make.failed(request),
@@ -224,7 +234,7 @@ async def test_the_age_of_two_does_not_say_which_of_them_leads(in_flight: InFlig
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))))
 def test_whoever_borrows_from_whom_there_is_no_circle(wishes: list[tuple[int, int]]) -> None:
-    in_flight = InFlight(ManualClock(), threshold=0.9, patience_s=PATIENCE_S)
+    in_flight = InFlight(ManualClock(), threshold=0.9, patience_s=PATIENCE_S, max_prompt_chars=MOST_CHARS)
     leaders = [in_flight.leader(make.new_id(), key(number)) for number in range(10)]
     waits: dict[int, int] = {}
     for one, other in wishes:
@@ -310,3 +320,13 @@ async def test_what_an_earlier_answer_settled_is_shared_and_forgotten(in_flight:
     in_flight.answered(own, answer)
     assert await own.wait(60) == answer
     assert in_flight.leader(make.new_id(), key(1)) is not own
+
+
+async def test_the_text_of_a_prompt_that_is_near_to_nothing_is_not_kept(in_flight: InFlight) -> None:
+    long = make.key("x" * (MOST_CHARS + 1), embedding=None)
+    request = make.request()
+    leader = in_flight.leader(request.id, long)
+    assert leader.key == long.model_copy(update={"prompt": ""})
+    answer = make.completed(request, key=long)
+    await in_flight.heard(answer)
+    assert await leader.wait(60) == answer

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cache import selection
 from services.cache.lookup import Entry
 from services.cache.selection import REMEMBERED
 from shared.events import CacheAudited, CacheFilled, CacheHit, Event, RequestMissed, ResponseCompleted
@@ -94,6 +95,7 @@ async def test_what_was_bought_anywhere_is_served_here() -> None:
         {"leader_id": make.new_id(), "source": "coalesced"},
         {"hit": CacheHit(entry_id=make.new_id(), similarity=0.9, match="semantic", stored_at=START, expires_at=LATER)},
         {"key": None},
+        {"key": make.key(base=None)},
         {"freshness": None},
         {"freshness": make.freshness(ttl_s=0)},
     ],
@@ -172,6 +174,33 @@ async def test_an_older_answer_is_not_kept_for_as_long_as_it_may_be_on_its_way(r
     await replica.hear(invalidation(replica.clock.now(), tenant="other"))
     await replica.hear(make.completed(completed_at=START, freshness=make.freshness(ttl_s=3600)))
     assert len(replica.front) == 0
+
+
+async def test_a_gap_in_what_is_heard_empties_memory_because_an_invalidation_may_have_been_in_it() -> None:
+    replica = Replica({"Another?": 0.0})
+    (miss,) = await replica.ask(make.request())
+    assert isinstance(miss, RequestMissed)
+    await replica.answer(miss)
+    waiting = await replica.asked(make.request("Another?"), make.request("Another?"))
+    replica.news.subscribed()
+    assert replica.news.behind
+    assert len(replica.front) == 0
+    again = make.new_id()
+    assert replica.in_flight.leader(again, replica.handler.key(make.request())).request_id == again
+    assert not waiting[1].done()  # what is not finished is still heard of
+    await replica.answer(replica.misses()[-1])
+    assert waiting[1].done()
+
+
+async def test_where_too_many_invalidations_are_heard_older_entries_of_their_tenant_go(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MOST_REMEMBERED", 2)
+    await replica.hear(make.completed(), make.completed(key=make.key(exact=make.new_id()), tenant="other"))
+    for number in range(3):
+        await replica.hear(invalidation(tenant="acme", model=str(number)))
+    assert text(replica) is None
+    assert len(replica.front) == 1
 
 
 async def test_an_invalidation_from_the_future_does_not_go_on_forgetting(replica: Replica) -> None:

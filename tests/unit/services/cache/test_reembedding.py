@@ -163,10 +163,15 @@ async def test_its_key_is_that_of_a_request_under_the_new_embedder() -> None:
 
 
 async def test_what_cannot_be_embedded_still_moves_for_exact_matches() -> None:
-    scene = Scene(row(1, "x" * 51), row(2, "refused"))
+    scene = Scene(row(1, "x" * 51), row(2, "refused"), row(3))
     events = await scene.run()
-    assert [event.key.embedding for event in events] == [None, None]
-    assert scene.embedder.asked == [["refused"]]
+    assert [event.key.embedding is None for event in events] == [True, True, False]
+    assert scene.embedder.asked == [["refused", "Where is Paris?"]]
+
+
+async def test_where_nothing_can_be_embedded_the_policy_may_be_at_fault_and_nothing_moves_without_a_vector() -> None:
+    scene = Scene(row(1, "x" * 51), row(2, "refused"), row(3, "refused too"))
+    assert [event.entry_id for event in await scene.run()] == [UUID(int=1)]
 
 
 async def test_it_is_slow_and_tells_how_far_it_is() -> None:

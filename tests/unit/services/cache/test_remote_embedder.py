@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from starlette.applications import Starlette
 
-from services.cache.remote_embedder import AWAY_S, LONGEST_AWAY_S, MOST_TEXTS, EmbedderUnavailable, RemoteEmbedder
+from services.cache.remote_embedder import (
+    AWAY_S,
+    LONGEST_AWAY_S,
+    MOST_FAULTS,
+    MOST_TEXTS,
+    EmbedderUnavailable,
+    RemoteEmbedder,
+)
 from services.inference.completion import Embedded
 from services.inference.embeddings import EmbeddingsDoor
 from shared.policy import EmbedderPolicy
@@ -136,6 +143,40 @@ async def test_a_model_that_fails_at_some_texts_is_asked_for_others() -> None:
             await remote.embed_each(["a", "b"])
         server.answers = vectors
         assert len(await remote.embed_each(["a"])) == 1
+
+
+async def test_a_model_that_fails_again_and_again_is_left_alone_for_a_moment() -> None:
+    clock, server = ManualClock(), Server(lambda _: httpx.Response(502, text="out of memory"))
+    async with embedder(server, clock) as remote:
+        for asked in (1, 2, 3, 3, 3):
+            with pytest.raises(EmbedderUnavailable):
+                await remote.embed_each(["a"])
+            assert len(server.asked) == asked
+        clock.skip(AWAY_S)
+        server.answers = vectors
+        assert len(await remote.embed_each(["a"])) == 1
+
+
+async def test_faults_with_good_calls_between_them_do_not_count_together() -> None:
+    server = Server()
+    async with embedder(server) as remote:
+        for _ in range(MOST_FAULTS):
+            server.answers = lambda _: httpx.Response(502)
+            with pytest.raises(EmbedderUnavailable):
+                await remote.embed_each(["a"])
+            server.answers = vectors
+            assert len(await remote.embed_each(["a"])) == 1
+
+
+async def test_a_model_that_refuses_all_of_several_texts_is_wrongly_asked_and_left_alone() -> None:
+    server = Server(lambda _: httpx.Response(400, text="no such dimensions"))
+    async with embedder(server) as remote:
+        with pytest.raises(EmbedderUnavailable, match="refuses all"):
+            await remote.embed_each(["a", "b"])
+        asked = len(server.asked)
+        with pytest.raises(EmbedderUnavailable, match="a moment ago"):
+            await remote.embed_each(["a"])
+        assert len(server.asked) == asked
 
 
 @pytest.mark.parametrize(

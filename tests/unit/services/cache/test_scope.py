@@ -177,5 +177,6 @@ def test_two_embedders_differ_in_the_scope_only_so_that_entries_can_move() -> No
     assert (one.base, one.prompt) == (other.base, other.prompt)
     assert one.scope != other.scope
     for found in (one, other):
+        assert found.base is not None
         assert found.scope == scope_of(found.base, found.embedder)
         assert found.exact == exact_of(found.scope, found.prompt)

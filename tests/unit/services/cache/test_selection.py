@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cache import selection
 from services.cache.lookup import Entry
 from services.cache.scope import normalised
-from services.cache.selection import REMEMBERED, Forgotten, concerns
+from services.cache.selection import REMEMBERED, Forgotten, Meant, Read
 from tests.support.clock import START, ManualClock
 from tests.support.replica import entry, invalidation
 
@@ -37,7 +38,7 @@ def entries(draw: st.DrawFn) -> Entry:
 
 
 def selects(of: Entry, at: Any = START, **selector: Any) -> bool:
-    return concerns(invalidation(at, **selector), of)
+    return Meant.by(invalidation(at, **selector), ManualClock()).covers(Read(of))
 
 
 @given(entries(), st.sets(st.sampled_from(sorted(FIELDS)), min_size=1))
@@ -136,10 +137,10 @@ def test_the_forgotten_are_those_of_any_invalidation() -> None:
     assert replace(ENTRY, tenant="third") not in forgotten
 
 
-def test_an_invalidation_is_remembered_as_long_as_old_answers_may_be_on_their_way() -> None:
+def test_an_invalidation_is_remembered_as_long_as_old_answers_may_be_on_their_way_from_when_it_was_heard() -> None:
     clock = ManualClock()
     forgotten = Forgotten(clock)
-    forgotten.remember(invalidation(tenant="acme"))
+    forgotten.remember(invalidation(START - timedelta(seconds=30), tenant="acme"))
     clock.skip(REMEMBERED.total_seconds())
     forgotten.remember(invalidation(clock.now(), tenant="other"))
     assert ENTRY in forgotten
@@ -150,7 +151,70 @@ def test_an_invalidation_is_remembered_as_long_as_old_answers_may_be_on_their_wa
 
 def test_an_invalidation_from_the_future_counts_from_now() -> None:
     forgotten = Forgotten(ManualClock())
-    counted = forgotten.remember(invalidation(START + timedelta(days=1)))
-    assert counted.invalidated_at == START
+    (meant,) = forgotten.remember(invalidation(START + timedelta(days=1)))
+    assert meant.at == START
     assert replace(ENTRY, stored_at=START + timedelta(seconds=1)) not in forgotten
     assert ENTRY in forgotten
+
+
+def test_an_invalidation_that_is_heard_again_is_remembered_once() -> None:
+    forgotten = Forgotten(ManualClock())
+    said = invalidation(tenant="acme")
+    assert forgotten.remember(said) == forgotten.remember(said)
+    assert len(forgotten._known) == 1
+
+
+def test_words_are_looked_for_once_however_many_topics_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = Forgotten(ManualClock())
+    for number in range(50):
+        forgotten.remember(invalidation(topic=f"topic {number}"))
+    split: list[str] = []
+    words_of = selection._words
+
+    def counted(text: str) -> frozenset[str]:
+        split.append(text)
+        return words_of(text)
+
+    monkeypatch.setattr(selection, "_words", counted)
+    assert ENTRY not in forgotten
+    assert split == [ENTRY.prompt]
+
+
+def test_a_long_prompt_is_not_kept_in_memory() -> None:
+    forgotten = Forgotten(ManualClock())
+    (meant,) = forgotten.remember(invalidation(prompt="x" * 500_000))
+    assert meant.said.prompt is None
+    assert replace(ENTRY, prompt="x" * 500_000) in forgotten
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Forgotten:
+    """Remembers three at the most."""
+    monkeypatch.setattr(selection, "MOST_REMEMBERED", 3)
+    return Forgotten(ManualClock())
+
+
+def test_where_too_many_are_remembered_all_of_the_tenant_with_the_most_is_forgotten(few: Forgotten) -> None:
+    few.remember(invalidation(tenant="other", model="elsewhere"))
+    for minutes in (5, 4, 3):
+        found = few.remember(invalidation(START - timedelta(minutes=minutes), tenant="acme", model="elsewhere"))
+    assert [each.covers(Read(ENTRY)) for each in found] == [False, False]
+    old = replace(ENTRY, stored_at=START - timedelta(minutes=3))
+    assert [each.covers(Read(old)) for each in found] == [False, True]
+    assert old in few
+    assert ENTRY not in few
+    assert replace(old, tenant="other") not in few
+    assert len(few._known) == 2
+
+
+def test_where_too_many_are_about_single_entries_the_first_is_remembered_no_more(few: Forgotten) -> None:
+    said = [entry() for _ in range(4)]
+    for each in said:
+        few.remember(invalidation(entry_id=each.entry_id))
+    assert [each in few for each in said] == [False, True, True, True]
+
+
+def test_where_too_many_are_about_all_tenants_everything_is_forgotten(few: Forgotten) -> None:
+    for number in range(4):
+        few.remember(invalidation(model=str(number)))
+    assert replace(ENTRY, tenant="any") in few

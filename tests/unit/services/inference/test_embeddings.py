@@ -128,7 +128,7 @@ async def test_what_is_no_json_and_what_is_too_much_is_refused(monkeypatch: pyte
         (ProviderFault("500"), 502, "2"),
         (ProviderUnreachable("nobody"), 503, "2"),
         (ProviderTimeout("slow"), 504, "2"),
-        (ProviderAuth("401"), 502, None),
+        (ProviderAuth("401"), 503, "60"),
         (ProviderRefused("400"), 400, None),
         (ContextWindowExceeded("long"), 400, None),
     ],

@@ -23,6 +23,11 @@ def test_what_may_pass_is_worth_another_try(kind: type[ProviderError], retryable
     assert kind.retryable is retryable
 
 
+def test_some_failures_are_the_prompts_own_fault_and_those_of_the_provider_are_not() -> None:
+    at_fault = {kind for kind in ProviderError.__subclasses__() if kind.prompt_at_fault}
+    assert at_fault == {errors.ProviderRefused, errors.ContextWindowExceeded, errors.ContentFiltered}
+
+
 def test_an_error_knows_when_to_come_back_if_it_was_told() -> None:
     assert ProviderError("x").retry_after_s is None
     assert ProviderError("x", retry_after_s=2.0).retry_after_s == 2.0

@@ -148,6 +148,7 @@ async def test_what_does_not_pass_is_not_tried_again(clock: HurriedClock, error:
     provider = FakeProvider(clock, error)
     outcome = await failed(provider)
     assert (outcome.code, outcome.attempts, len(provider.called_at)) == (error.code, 1, 1)
+    assert outcome.prompt_at_fault == error.prompt_at_fault
 
 
 async def test_a_request_that_is_not_cached_fails_without_a_key(clock: HurriedClock) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from services.ingest.__main__ import wire
 from services.ingest.cache_door import CacheDoor
 from services.ingest.entries import Audience, Entries, Example, Meant, Origin, Served
 from services.ingest.http_door import HttpDoor, application
@@ -21,6 +22,8 @@ from shared.clock import Clock
 from shared.database import DatabaseUnavailable
 from shared.errors import BrokerUnavailable
 from shared.events import CacheAudited, CacheHit, CacheInvalidate, CacheVerdict, Event, ResponseCompleted, Selector
+from shared.service import Service
+from shared.settings import Settings
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import START, ManualClock
@@ -165,6 +168,37 @@ async def test_an_invalidation_is_published_for_the_tenant_alone_before_it_is_co
             invalidated_at=START,
         )
     ]
+
+
+async def test_what_is_counted_is_counted_after_the_event_is_on_its_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[int] = []
+    meant = house.entries.meant
+
+    async def counted(*arguments: Any) -> Meant:
+        published.append(len(house.events()))
+        return await meant(*arguments)
+
+    monkeypatch.setattr(house.entries, "meant", counted)
+    assert (await house.forget({"selector": {"topic": "tokyo"}})).status_code == 202
+    assert published == [1]
+
+
+async def test_what_a_selector_means_is_planned_for_each() -> None:
+    class Entered(Exception):
+        """The first thing that is opened."""
+
+    class Wired:
+        settings = Settings(postgres_dsn="postgresql://127.0.0.1:9/none")
+
+        async def enter(self, resource: object) -> object:
+            raise Entered(resource)
+
+    with pytest.raises(Entered) as entered:
+        await wire(cast("Service", Wired()))
+    (pool,) = entered.value.args
+    assert pool._connect_kwargs["server_settings"]["plan_cache_mode"] == "force_custom_plan"
 
 
 @pytest.mark.parametrize(

@@ -146,12 +146,13 @@ def test_an_answer_to_a_prompt_without_a_vector_is_found_exactly_only() -> None:
     "event",
     [
         make.completed(key=None),
+        make.completed(key=make.key(base=None)),
         make.completed(freshness=None),
         make.completed(freshness=make.freshness(ttl_s=0)),
         make.failed(),
         make.accepted(),
     ],
-    ids=["no key", "no freshness", "no time to live", "failure", "request"],
+    ids=["no key", "an earlier version", "no freshness", "no time to live", "failure", "request"],
 )
 def test_an_answer_that_may_not_be_reused_becomes_no_entry(event: Event) -> None:
     assert cache_entry(event, POLICY) is None

@@ -1,6 +1,8 @@
 """Findings: what makes one, what is learned from it, and what a replica that starts reads again."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -8,11 +10,11 @@ import numpy as np
 import pytest
 
 from services.cache.learning import audits
-from services.cache.learning.audits import RECALLED
+from services.cache.learning.audits import COMPARED_AT_ONCE, COMPARED_PER_S, RECALLED
 from shared.events import CacheAudited, Event, Evidence, RequestMissed
 from shared.telemetry import metrics
 from tests.support import make
-from tests.support.clock import START
+from tests.support.clock import START, settled
 from tests.support.pool import FakePool
 from tests.support.replica import PROMPT, Decision, Replica, near
 
@@ -134,6 +136,79 @@ async def test_audits_that_are_switched_off_compare_nothing() -> None:
     assert await bought(replica) == []
 
 
+async def misses(replica: Replica, number: int) -> list[RequestMissed]:
+    """Requests that are missed at the same time, each near to an entry and far from the others."""
+    replica.embedder.angles |= {str(n): 0.6 * n for n in range(number)}
+    found = [event for n in range(number) for event in await replica.ask(make.request(str(n)))]
+    return [event for event in found if isinstance(event, RequestMissed)]
+
+
+async def test_no_more_are_compared_than_there_is_time_for(replica: Replica) -> None:
+    skipped = metrics.UNCOMPARED._value.get()
+    asked = await misses(replica, 10)
+    events = [make.completed(miss.request, key=miss.key) for miss in asked]
+    assert len(await replica.hear(*events[:5])) == COMPARED_PER_S
+    assert metrics.UNCOMPARED._value.get() == skipped + 3
+    replica.clock.skip(0.5)
+    assert len(await replica.hear(*events[5:7])) == 1
+    replica.clock.skip(3600)  # what was not used is not saved up
+    assert len(await replica.hear(*events[7:])) == COMPARED_PER_S
+
+
+async def test_who_listens_is_not_kept_by_those_that_are_being_compared() -> None:
+    replica = Replica()
+    replica.lookup.nearest = [near()]
+    replica.learned.decision = REFUSED
+    embeds: list[asyncio.Future[Any]] = []
+
+    async def slow(texts: Sequence[str]) -> Any:
+        embeds.append(asyncio.get_running_loop().create_future())
+        return await embeds[-1]
+
+    replica.audits._embed = slow
+    asked = await misses(replica, 5)
+    tasks = []
+    for miss in asked:
+        tasks.append(
+            asyncio.create_task(replica.news.heard(make.completed(miss.request, key=miss.key, output_text="x")))
+        )
+        await settled()
+        replica.clock.skip(10)
+    assert [task.done() for task in tasks] == [False, False, True, True, True]
+    assert len(embeds) == COMPARED_AT_ONCE
+    for embed in embeds:
+        embed.set_result(np.eye(2, dtype=np.float32))
+    assert [len(await task) for task in tasks] == [1, 1, 0, 0, 0]
+
+
+async def test_a_request_that_failed_is_not_waited_for(replica: Replica) -> None:
+    (miss,) = await replica.ask(make.request(PROMPT))
+    assert isinstance(miss, RequestMissed)
+    await replica.fail(miss)
+    assert replica.audits._pending == {}
+
+
+async def test_a_finding_teaches_once_however_often_it_is_heard_or_recalled(replica: Replica) -> None:
+    found, other = finding(), finding()
+    await replica.hear(found, found)
+    assert await replica.audits.recall(FakePool(row(other), row(found)).as_pool, since=START)
+    await replica.hear(other)
+    assert len(replica.learned.learned) == 2
+
+
+async def test_the_findings_that_are_known_are_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audits, "MOST_KNOWN", 3)
+    await replica.hear(*(finding() for _ in range(5)))
+    assert len(replica.audits._known) == 3
+
+
+@pytest.mark.parametrize("change", [{"sampled": 7.0}, {"evidence": "{"}, {"evidence": '{"similarity": "x"}'}], ids=repr)
+async def test_a_finding_that_cannot_be_read_hides_no_other(replica: Replica, change: dict[str, Any]) -> None:
+    pool = FakePool(row(finding()), row(finding()) | change, row(finding()))
+    assert await replica.audits.recall(pool.as_pool, since=START)
+    assert len(replica.learned.learned) == 2
+
+
 async def test_what_is_waited_for_is_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audits, "MOST_PENDING", 2)
     replica.embedder.angles = {str(number): float(number) for number in range(3)}
@@ -157,11 +232,17 @@ async def test_findings_of_all_replicas_are_learned_from(replica: Replica) -> No
 
 
 def test_feedback_does_not_teach_the_rates(replica: Replica) -> None:
-    before = metrics.AUDITS.labels("feedback", "different")._value.get()
-    complaint = finding(kind="feedback", same=False)
-    replica.audits.learn(complaint)
+    replica.audits.learn(finding(kind="feedback", same=False))
     assert replica.learned.learned == []
-    assert metrics.AUDITS.labels("feedback", "different")._value.get() == before + 1
+
+
+async def test_findings_are_counted_where_they_are_made(replica: Replica) -> None:
+    counter = metrics.AUDITS.labels("free", "same")._value
+    before = counter.get()
+    (found,) = await bought(replica)
+    assert counter.get() == before + 1
+    await replica.hear(found)
+    assert counter.get() == before + 1
 
 
 def test_entries_of_the_same_answer_speak_for_each_other(replica: Replica) -> None:

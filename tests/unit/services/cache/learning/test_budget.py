@@ -1,9 +1,9 @@
-"""Extra calls within any hour."""
+"""Extra calls within any hour, and work within any second."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cache.learning.budget import HOUR_S, HourlyBudget
+from services.cache.learning.budget import HOUR_S, HourlyBudget, Pace
 
 
 @given(
@@ -26,3 +26,20 @@ def test_it_comes_back_after_the_hour() -> None:
     budget.spend(0.0)
     assert not budget.left(HOUR_S - 1)
     assert budget.left(HOUR_S)
+
+
+@given(pauses=st.lists(st.floats(0, 3, allow_nan=False), max_size=60))
+def test_a_pace_is_kept_over_any_time_with_no_more_than_a_second_saved_up(pauses: list[float]) -> None:
+    pace, now, taken = Pace(2.0), 0.0, list[float]()
+    for pause in pauses:
+        now += pause
+        if pace.take(now):
+            taken.append(now)
+    for place, start in enumerate(taken):
+        for number, end in enumerate(taken[place:], start=1):
+            assert number <= 2 + 2 * (end - start) + 1e-6
+
+
+def test_a_pace_that_is_not_used_up_lets_everything_through() -> None:
+    pace = Pace(2.0)
+    assert all(pace.take(at / 2) for at in range(100))

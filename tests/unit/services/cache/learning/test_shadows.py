@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.cache.learning import shadows
-from services.cache.learning.shadows import REFRESH_AGAIN_S
+from services.cache.learning.shadows import REFRESH_AGAIN_S, REFRESHED_S
 from services.cache.lookup import Entry
 from shared.events import (
     CacheAudited,
@@ -19,6 +19,7 @@ from shared.events import (
     ReplyAddress,
     Request,
     RequestAccepted,
+    RequestMissed,
     ResponseCompleted,
     ShadowCompleted,
     ShadowRequested,
@@ -27,6 +28,7 @@ from shared.events import (
 )
 from tests.support import make
 from tests.support.clock import START, ManualClock
+from tests.support.pool import FakePool
 from tests.support.replica import PROMPT, Decision, Replica, entry, near, vector
 
 SAMPLED = Decision(audit=True, audit_probability=0.25)
@@ -145,6 +147,31 @@ async def test_the_budget_is_that_of_all_replicas_together() -> None:
     assert len(await here.ask(make.request("one too many"))) == 1
 
 
+async def test_a_replica_that_starts_counts_the_audits_on_record_each_once() -> None:
+    replica = audited(Replica(audit={"max_per_hour": 3}), expires_at=START + timedelta(days=1))
+    asked = shadow(await replica.ask(make.request("here")))
+    recorded = [
+        {"audit_id": asked.request.id, "audited_at": START},
+        {"audit_id": make.new_id(), "audited_at": START - timedelta(minutes=50)},
+    ]
+    pool = FakePool(*recorded)
+    assert await replica.shadows.recall(pool.as_pool)
+    assert await replica.shadows.recall(pool.as_pool)
+    assert pool.asked[0] == (START - timedelta(hours=1),)
+    for number in range(3):
+        await replica.ask(make.request(str(number)))
+    assert len(replica.shadowed()) == 2  # and with the one on record three
+    replica.clock.skip(600)
+    await replica.ask(make.request("an hour after that"))
+    assert len(replica.shadowed()) == 3
+
+
+async def test_audits_that_cannot_be_read_are_counted_another_time() -> None:
+    pool = FakePool()
+    pool.error = OSError("away")
+    assert not await Replica().shadows.recall(pool.as_pool)
+
+
 async def test_what_is_delivered_twice_counts_once() -> None:
     replica = audited(Replica(audit={"max_per_hour": 2}))
     request = make.request()
@@ -233,18 +260,40 @@ async def test_a_popular_entry_is_bought_anew_before_it_is_missed(
     assert len(replica.shadowed()) == asked
 
 
-async def test_refreshes_can_be_switched_off() -> None:
+@pytest.mark.parametrize("match", ["exact", "semantic"])
+async def test_where_refreshes_are_switched_off_what_expired_is_not_served(match: str) -> None:
     replica = Replica(refresh={"enabled": False})
+    found = stale(similarity=0.97, match=match)
+    replica.lookup.exact, replica.lookup.nearest = (found, []) if match == "exact" else (None, [found])
+    (event,) = await replica.ask(make.request())
+    assert isinstance(event, RequestMissed)
+
+
+async def test_what_expired_is_served_while_its_refresh_is_under_way_and_not_after_it_brought_nothing() -> None:
+    replica = Replica()
     replica.lookup.exact = stale()
-    assert len(await replica.ask(make.request())) == 1
+    served, _ = await replica.ask(make.request())
+    assert isinstance(served, ResponseCompleted)
+    replica.clock.skip(REFRESHED_S - 1)
+    (still,) = await replica.ask(make.request())
+    assert isinstance(still, ResponseCompleted)
+    replica.clock.skip(1)
+    (event,) = await replica.ask(make.request())
+    assert isinstance(event, RequestMissed)
+    replica.clock.skip(REFRESH_AGAIN_S - REFRESHED_S)
+    await replica.fail(event)
+    again = await replica.ask(make.request())
+    assert isinstance(again[0], ResponseCompleted)
+    assert shadow(again).purpose == "refresh"
 
 
 async def test_no_more_refreshes_are_asked_for_than_the_hourly_budget_allows() -> None:
-    replica = Replica(refresh={"max_per_hour": 2})
+    replica = Replica({str(number): 0.6 * number for number in range(5)}, refresh={"max_per_hour": 2})
     for number in range(5):
         replica.lookup.exact = stale(entry_id=make.new_id())
         await replica.ask(make.request(str(number)))
     assert len(replica.shadowed()) == 2
+    assert len(replica.answers("cache")) == 2  # the others are bought, because nothing fresh would come
 
 
 async def test_the_two_budgets_are_apart() -> None:
