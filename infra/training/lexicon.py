@@ -27,7 +27,7 @@ USUAL: Final = 0.3
 NOTICE: Final = (
     "Derived from WordNet 3.0. WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. THIS SOFTWARE "
     "AND DATABASE IS PROVIDED 'AS IS' AND PRINCETON UNIVERSITY MAKES NO REPRESENTATIONS OR WARRANTIES, EXPRESS OR "
-    "IMPLIED. Licence: https://wordnet.princeton.edu/license-and-commercial-use"
+    "IMPLIED. The licence is in WORDNET-LICENSE beside this file."
 )
 TOKENIZER: Final = "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 FILES: Final = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}

@@ -4,7 +4,7 @@ A sentence embedding hardly moves when "3 months" becomes "4 months" or "safe" b
 verified before its answer is served, and in doubt there is no hit. The guards work on words alone, in about 0.4 ms.
 
 No classifier follows them. One over the states of the embedding model took ten times as long and served 2.7 points more
-of QQP's duplicates at a greater share of false ones: it did not earn its milliseconds (docs/decisions/0007).
+of QQP's duplicates at a greater share of false ones: it did not earn its milliseconds (docs/decisions/0006).
 """
 
 import re
