@@ -173,11 +173,7 @@ class CacheHandler:
 
     async def _searched(self, request: Request, key: CacheKey) -> tuple[Found, Sequence[Considered]]:
         found = await self._parts.search(key, partial(self._usable, request))
-        # One that was parked, or is delivered again, is the request that the learned threshold has counted.
-        considered = self._judged(request, key, found, counts=request.id not in self._considered)
-        self._considered[request.id] = None
-        if len(self._considered) > MOST_CONSIDERED:
-            del self._considered[next(iter(self._considered))]
+        considered = self._judged(request, key, found)
         for each in considered:
             if each.against == TOO_FAR:
                 continue  # nothing was verified
@@ -193,7 +189,17 @@ class CacheHandler:
         if found.trouble:
             return ()  # nothing was looked for by meaning
         near = [entry for entry in found.near if self._usable(request, entry)]
+        counts = counts and self._is_new(request)
         return self._parts.judge.consider(key.prompt, near, tenant=request.tenant, counts=counts)
+
+    def _is_new(self, request: Request) -> bool:
+        """Whether a request is considered for the first time: one that was parked, or is delivered again, is not."""
+        if request.id in self._considered:
+            return False
+        self._considered[request.id] = None
+        if len(self._considered) > MOST_CONSIDERED:
+            del self._considered[next(iter(self._considered))]
+        return True
 
     async def _near(self, request: Request, own: Leader, vector: Vectors) -> ResponseCompleted | None:
         """The answer of a request in flight whose prompt is near and verified; None where there is none."""
@@ -341,8 +347,7 @@ class CacheHandler:
     def _missed(
         self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()
     ) -> RequestMissed:
-        if reason != UNREADABLE:  # then the search has counted it
-            metrics.LOOKUPS.labels("miss").inc()
+        metrics.LOOKUPS.labels("unavailable" if reason == UNREADABLE else "miss").inc()
         return RequestMissed(request=request, key=key, verdict=self._verdict(considered, reason))
 
     def _verdict(self, considered: Sequence[Considered], reason: str) -> CacheVerdict:

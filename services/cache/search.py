@@ -121,7 +121,6 @@ class Search:
             return await read(asked), ""
         except ForebayError as error:
             self._readable_from = self._clock.monotonic() + LEFT_ALONE_S
-            metrics.LOOKUPS.labels("unavailable").inc()
             log.warning(UNREADABLE, error=str(error))
             return None, UNREADABLE
 

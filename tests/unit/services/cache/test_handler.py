@@ -709,9 +709,9 @@ async def test_one_that_was_parked_counts_once_for_the_learned_threshold() -> No
     await within(5, asyncio.gather(*tasks))
 
 
-async def test_the_requests_that_are_known_again_are_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_requests_that_are_known_again_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "MOST_CONSIDERED", 2)
-    replica.lookup.exact = entry()
+    replica = Replica({str(number): 0.6 * number for number in range(5)})
     for number in range(5):
         await replica.ask(make.request(str(number)))
     assert len(replica.handler._considered) == 2

@@ -203,6 +203,30 @@ async def test_one_that_began_to_borrow_while_it_was_verified_is_not_borrowed_fr
     assert in_flight.borrow(last, first)
 
 
+async def test_the_time_of_a_borrower_begins_when_it_stops_borrowing(in_flight: InFlight, clock: ManualClock) -> None:
+    await miss(in_flight, key(1))
+    borrower, _ = own(in_flight, 0.1)
+    ((leader, _),) = in_flight.near(borrower, vector(0.1))
+    assert in_flight.borrow(borrower, leader)
+    clock.skip(PATIENCE_S)
+    assert in_flight.leader(make.new_id(), borrower.key) is borrower  # it is not given up while it waits
+    in_flight.unborrow(borrower)
+    assert own(in_flight, 0.1, 98)[1] == [(borrower.request_id, 1.0)]  # and who led is waited for no more
+    clock.skip(PATIENCE_S - 0.1)
+    assert in_flight.leader(make.new_id(), borrower.key) is borrower
+    clock.skip(0.1)
+    assert in_flight.leader(make.new_id(), borrower.key) is not borrower
+
+
+async def test_the_time_of_a_leader_begins_anew_when_its_miss_is_heard(in_flight: InFlight, clock: ManualClock) -> None:
+    request = make.request()
+    leader = in_flight.leader(request.id, key(1))
+    clock.skip(PATIENCE_S - 0.1)
+    await in_flight.heard(make.missed(request, key=key(1)))
+    clock.skip(PATIENCE_S - 0.1)
+    assert in_flight.leader(make.new_id(), key(1)) is leader
+
+
 async def test_one_that_failed_while_it_was_verified_is_not_borrowed_from(in_flight: InFlight) -> None:
     request = make.request()
     await in_flight.heard(make.missed(request, key=key(1)))
