@@ -27,6 +27,7 @@ AWAY: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,
@@ -81,7 +82,7 @@ def pool(
     size: int,
     init: Callable[[Any], Awaitable[None]] | None = None,
     reset: Callable[[Any], Awaitable[None]] | None = None,
-    **settings: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AbstractAsyncContextManager["Pool"]:
     """A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
 
@@ -101,18 +102,25 @@ def pool(
 
 
 def vector_pool(dsn: str, *, size: int) -> AbstractAsyncContextManager["Pool"]:
-    """A pool whose connections know pgvector's types and search as the cache wants it.
-
-    Whoever changes a session (a lock, a setting outside of a transaction) calls its ``reset``: undoing what it
-    may have changed takes a round trip, for which every search would wait.
-    """
+    """A pool whose connections know pgvector's types and search as the cache wants it."""
     from pgvector.asyncpg import register_vector  # only the services that have it installed get here
 
-    return pool(dsn, size=size, init=register_vector, reset=_nothing, **SEARCH_SETTINGS)
+    return pool(dsn, size=size, init=register_vector, settings=SEARCH_SETTINGS)
+
+
+def search_pool(dsn: str) -> AbstractAsyncContextManager["Pool"]:
+    """The same for lookups alone, which are two at a time: a batch by keys and one by vectors.
+
+    A connection that is given back is not reset, which takes a round trip: no lookup changes its session. So one that
+    failed may be in any state, and whoever saw it fail ends it.
+    """
+    from pgvector.asyncpg import register_vector
+
+    return pool(dsn, size=2, init=register_vector, reset=_nothing, settings=SEARCH_SETTINGS)
 
 
 async def _nothing(_: object) -> None:
-    """What is left to undo where nothing was changed; an open transaction is rolled back in any case."""
+    """What is left to undo where nothing was changed."""
 
 
 async def migrate(dsn: str) -> None:

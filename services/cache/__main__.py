@@ -7,7 +7,8 @@ from shared.background import background
 
 async def wire(it: service.Service) -> None:
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
-    cache = Cache.assemble(it.policy, pool, await embedder(it, pool), it.clock)
+    lookups = await it.enter(database.search_pool(it.settings.postgres_dsn))
+    cache = Cache.assemble(it.policy, pool, lookups, await embedder(it, pool), it.clock)
     await it.enter(background(cache.census.run(), name="census"))
     it.consume(topology.CACHE_EVENTS, cache.news.heard, subscribed=cache.news.subscribed)
     it.consume(topology.SHADOWED, cache.shadows.completed)

@@ -44,10 +44,10 @@ class Cache:
     census: Census
 
     @classmethod
-    def assemble(cls, policy: Policy, pool: "Pool", embedder: Embeds, clock: Clock) -> Self:
+    def assemble(cls, policy: Policy, pool: "Pool", lookups: "Pool", embedder: Embeds, clock: Clock) -> Self:
         """A replica that searches with ``embedder``; answers are compared by the one built in."""
         rules, reader = policy.cache, embedder if isinstance(embedder, Embedder) else Embedder()
-        lookup = Lookup(pool, candidates=rules.candidates, dimensions=rules.embedder.length)
+        lookup = Lookup(lookups, candidates=rules.candidates, dimensions=rules.embedder.length)
         search = Search(embedder, lookup, clock, max_prompt_chars=rules.max_prompt_chars)
         front = Front(max_entries=rules.front.max_entries, max_bytes=rules.front.max_bytes, clock=clock)
         lessons = Lessons(_stated(policy), rules.owner_of, random.Random())

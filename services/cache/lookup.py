@@ -88,7 +88,10 @@ class Lookup:
     """Reads the cache: what is asked at the same time goes to PostgreSQL in one round trip, a statement for each."""
 
     def __init__(self, pool: "Pool", *, candidates: int, dimensions: int = DIMENSIONS) -> None:
-        """``candidates`` is how many near entries are wanted at the most, ``dimensions`` what the vectors have."""
+        """``pool`` is a ``database.search_pool``.
+
+        ``candidates`` is how many near entries are wanted at the most, ``dimensions`` what the vectors have.
+        """
         self._pool = pool
         self._candidates = candidates
         # Numbers in the text, not parameters: only so does a plan for all parameters know what the index is good for.
@@ -149,5 +152,9 @@ class Lookup:
     async def _fetch(self, statement: str, arguments: Sequence[tuple[object, ...]]) -> list[asyncpg.Record]:
         if not arguments:
             return []
-        async with database.reading("the cache", patience_s=PATIENCE_S):
-            return await self._pool.fetchmany(statement, arguments)
+        async with database.reading("the cache", patience_s=PATIENCE_S), self._pool.acquire() as connection:
+            try:
+                return await connection.fetchmany(statement, arguments)
+            except BaseException:
+                connection.terminate()  # nothing resets it: the next one to use it would trip over what is left
+                raise

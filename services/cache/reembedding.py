@@ -75,15 +75,12 @@ class Reembedding:
     async def _done(self) -> bool:
         """Do all there is to do, if no other replica is at it; whether this is over."""
         async with self._pool.acquire() as connection:
-            try:
-                if not await connection.fetchval(SQL["lock"]):
-                    return False
-                for _ in range(PASSES):
-                    if not await self._pass(connection):
-                        break
-                    await self._clock.sleep(AGAIN_S)
-            finally:
-                await connection.reset()  # the lock is the session's, which goes on
+            if not await connection.fetchval(SQL["lock"]):
+                return False
+            for _ in range(PASSES):
+                if not await self._pass(connection):
+                    break
+                await self._clock.sleep(AGAIN_S)
         log.info("embedding anew is done", embedder=self._embedder.version, previous=self._previous)
         return True
 

@@ -11,8 +11,8 @@ from shared import __version__, database, service, topology
 
 
 async def wire(it: service.Service) -> None:
-    plans = "force_custom_plan"  # what a selector means: a plan for any of them reads every entry
-    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=it.settings.pool_size, plan_cache_mode=plans))
+    plans = {"plan_cache_mode": "force_custom_plan"}  # a plan for any selector reads every entry
+    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=it.settings.pool_size, settings=plans))
     results = Results(pool, keep=it.settings.recent_results)
     identities = Identities(it.settings.id_secret.get_secret_value())
     intake = Intake(it.policy, it.clock, max_body_bytes=it.settings.max_body_bytes)

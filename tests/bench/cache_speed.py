@@ -190,7 +190,7 @@ async def scenario(
     measures = [
         Measure(f"{label}: vector index built in", built, "s", "<= 600" if len(entries.texts) > 200_000 else "")
     ]
-    async with database.vector_pool(dsn, size=2) as pool:
+    async with database.search_pool(dsn) as pool:
         lookup = Lookup(pool, candidates=POLICY.candidates)
         await pool.fetch("SELECT 1")
         cpu = Cpu(postmaster)

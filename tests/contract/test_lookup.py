@@ -45,7 +45,7 @@ def dsn(infrastructure: Stack) -> str:
 @pytest.fixture
 async def pool(dsn: str) -> AsyncIterator["Pool"]:
     """A connection of the cache's kind; there are no entries."""
-    async with database.vector_pool(dsn, size=1) as opened:
+    async with database.search_pool(dsn) as opened:
         await opened.execute("TRUNCATE cache_entries, cache_uses")
         yield opened
 
@@ -174,6 +174,45 @@ async def test_one_partition_alone_is_opened_and_read_by_its_vector_index(
         assert len([name for name in _names(plan, "Index Name", read=True) if "embedding" in name]) == 1
         assert len(_partitions(plan)) == 1
     assert len(_partitions(await _plan(pool, SQL["same"], 0, SCOPE, UUID(int=1), START))) == 1
+
+
+async def test_a_lookup_that_failed_halfway_or_was_given_up_does_not_spoil_the_next(pool: "Pool") -> None:
+    await store(pool, 1, 0.0)
+    lookup = Lookup(pool, candidates=3)
+    good, bad = Asked(SCOPE, direction(0.0)), Asked(SCOPE, direction(0.0)[:2])
+    for _ in range(3):
+        with pytest.raises(database.DatabaseUnavailable):
+            await lookup.near([good, bad, good], START)
+        (found,) = await lookup.near([good], START)
+        assert [entry.prompt for entry in found] == ["prompt 1"]
+    given_up = asyncio.create_task(lookup.near([good] * 32, START))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert len(await lookup.near([good] * 4, START)) == 4
+    (same,) = await lookup.same([Prompt(SCOPE, UUID(int=1))], START)
+    assert same is not None
+
+
+async def test_connections_that_the_server_ended_cost_one_lookup_each_at_the_most(pool: "Pool", dsn: str) -> None:
+    await store(pool, 1, 0.0)
+    lookup, asked = Lookup(pool, candidates=3), Asked(SCOPE, direction(0.0))
+    await asyncio.gather(*(lookup.near([asked], START) for _ in range(4)))
+    other = await asyncpg.connect(dsn)
+    await other.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await other.close()
+    failed = 0
+    for _ in range(2 + 1):
+        try:
+            (found,) = await lookup.near([asked], START)
+        except database.DatabaseUnavailable:
+            failed += 1
+    assert [entry.prompt for entry in found] == ["prompt 1"]
+    assert failed <= 2
 
 
 async def _plan(pool: "Pool", statement: str, *arguments: object) -> dict[str, Any]:

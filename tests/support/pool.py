@@ -1,6 +1,7 @@
 """A pool of connections without a database: it knows the rows a test gave it, and can be away."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ class FakePool:
     """Answers ``fetch``, ``fetchmany`` and ``fetchrow`` from memory.
 
     Attributes:
+        terminated: connections that were ended because a statement failed.
         rows: what each call returns.
         error: what each call raises instead.
         asked: the arguments of each call.
@@ -20,6 +22,14 @@ class FakePool:
         self.rows = list(rows)
         self.error: Exception | None = None
         self.asked: list[tuple[object, ...]] = []
+        self.terminated = 0
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator["FakePool"]:
+        yield self
+
+    def terminate(self) -> None:
+        self.terminated += 1
 
     async def fetch(self, _: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
         self.asked.append(arguments)

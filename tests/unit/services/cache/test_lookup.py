@@ -130,8 +130,10 @@ async def test_a_database_that_hangs_is_not_waited_for(monkeypatch: pytest.Monke
             return []
 
     monkeypatch.setattr("services.cache.lookup.PATIENCE_S", 0.01)
+    pool = Hanging()
     with pytest.raises(DatabaseUnavailable):
-        await Lookup(Hanging().as_pool, candidates=3).near([ASKED], START)
+        await Lookup(pool.as_pool, candidates=3).near([ASKED], START)
+    assert pool.terminated == 1
 
 
 @pytest.mark.parametrize(
@@ -143,5 +145,6 @@ async def test_a_database_that_is_away_says_so(error: Exception) -> None:
     pool.error = error
     with pytest.raises(DatabaseUnavailable):
         await Lookup(pool.as_pool, candidates=3).near([ASKED], START)
+    assert pool.terminated == 1  # it is not reset, and may be in any state
     with pytest.raises(DatabaseUnavailable):
         await Lookup(pool.as_pool, candidates=3).same([PROMPT], START)

@@ -52,7 +52,6 @@ class Database:
     Attributes:
         keeps: whether what is announced is written.
         locked: whether another replica has the lock.
-        resets: how often the session was reset, which gives the lock back.
         fails: errors of the next statements.
     """
 
@@ -60,7 +59,6 @@ class Database:
         self.rows = list(rows)
         self.present: set[tuple[UUID, UUID]] = set()
         self.locked = False
-        self.resets = 0
         self.fails: list[Exception] = []
         self.arguments: list[tuple[str, tuple[Any, ...]]] = []
 
@@ -73,9 +71,6 @@ class Database:
         if self.fails:
             raise self.fails.pop(0)
         return NAMES[statement]
-
-    async def reset(self) -> None:
-        self.resets += 1
 
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         return not self.locked if self._note(statement, arguments) == "lock" else len(self.rows)
@@ -198,12 +193,6 @@ async def test_it_ends_when_nothing_is_left() -> None:
     scene = Scene()
     assert await scene.run() == []
     assert scene.clock.slept == []
-
-
-async def test_the_lock_is_given_back_after_each_try() -> None:
-    scene = Scene(row(1), embedder=FakeEmbedder(EmbedderUnavailable("away")))
-    await scene.run()
-    assert scene.database.resets == [note for note, _ in scene.database.arguments].count("lock") == 2
 
 
 async def test_what_the_writer_does_not_keep_is_not_paid_for_for_ever() -> None:

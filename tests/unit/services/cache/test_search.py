@@ -91,7 +91,7 @@ async def test_while_the_embedder_is_away_the_same_prompt_is_found_all_the_same(
     assert (await searching.search.embedded(make.key("a", embedding=None))).embedding is None
 
 
-async def test_a_table_that_is_away_is_counted_and_the_vector_stays(searching: Searching) -> None:
+async def test_where_the_table_is_away_the_vector_stays(searching: Searching) -> None:
     searching.lookup.away = True
     found = await searching.search(make.key("a"))
     assert found.vector is not None
