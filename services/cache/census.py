@@ -29,7 +29,7 @@ PATIENCE_S: Final = 10.0
 
 
 class Census:
-    """Recalls the findings once, the invalidations after each gap, and counts the entries now and then."""
+    """Recalls the findings once, the invalidations after each gap; now and then counts entries and fills metrics."""
 
     def __init__(self, pool: "Pool", judge: Judge, audits: Audits, shadows: Shadows, news: News, clock: Clock) -> None:
         self._pool = pool
@@ -47,6 +47,7 @@ class Census:
                 await self._catch_up()
             recalled = recalled or await self._recalled()
             await self._count()
+            self._audits.tell()
             await self._clock.sleep(EVERY_S)
 
     async def _recalled(self) -> bool:

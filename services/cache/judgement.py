@@ -6,7 +6,6 @@ served.
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,9 +78,7 @@ class Judge:
         What the learned threshold bounds is a share of requests, so it decides once for each, or notes that it had
         nothing to decide. Where the request does not count, nothing is noted.
         """
-        learned = self._lessons.of(tenant)
-        if not counts:
-            learned = copy(learned)  # deciding moves the cutoff, and nothing else
+        learned = self._lessons.of(tenant) if counts else self._lessons.peek(tenant)
         considered = []
         groups = [self.groups.of(entry.entry_id) for entry in nearest]
         similarities = [entry.similarity for entry in nearest]
@@ -139,6 +136,8 @@ class Judge:
         evidence = evidence.model_copy(update={"objected": objection is not None})
         if self._quarantine and not entry.good:
             return Considered(entry, QUARANTINED, evidence, comparable=True)
+        if objection is not None and not learned.warm:
+            return Considered(entry, objection, evidence, comparable=True)  # the next one may be free of doubt
         decision = learned.decide(evidence)
         if not decision.serve:
             return Considered(entry, objection or decision.reason, evidence, comparable=True, risk=decision.risk)

@@ -8,7 +8,7 @@ from services.cache.inflight import InFlight
 from services.cache.learning.audits import Audits
 from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
-from services.cache.selection import Forgotten, concerns
+from services.cache.selection import Forgotten, Meant, concerns
 from shared.events import (
     CacheAudited,
     CacheFilled,
@@ -84,7 +84,11 @@ class News:
     def _forget(self, event: CacheInvalidate) -> None:
         meant = self._forgotten.remember(event)
         self._front.forget(lambda entry: concerns(meant, entry))
-        self._in_flight.forget(self._outdated)
+        self._in_flight.forget(lambda answer: self._concerned(meant, answer))
+
+    def _concerned(self, meant: Sequence[Meant], answer: ResponseCompleted) -> bool:
+        entry = self._entry(answer.answer_of or answer.request_id, answer)
+        return entry is not None and concerns(meant, entry)
 
     def _outdated(self, answer: ResponseCompleted) -> bool:
         entry = self._entry(answer.answer_of or answer.request_id, answer)

@@ -58,7 +58,8 @@ def _audits(audits: Shown) -> None:
     if audits.get("threshold") is not None:
         parts.append(f"threshold {_number(audits['threshold'])}")
     if audits.get("exact_only"):
-        parts.append("[yellow]too often wrong: only equal prompts are served[/yellow]")
+        owners = _count(audits["exact_only"])
+        parts.append(f"[yellow]too often wrong: {owners} tenants or pools are served equal prompts only[/yellow]")
     _say("[bold]audits[/bold]  " + "; ".join(parts))
 
 

@@ -39,7 +39,7 @@ UNCOMPARED = Counter("forebay_cache_uncompared", "Bought answers not compared wi
 FALSE_HITS = Gauge(
     "forebay_cache_false_hit_rate", "Share of hits that were wrong, by audits, with its 95 % interval", ["bound"]
 )
-EXACT_ONLY = Gauge("forebay_cache_exact_only", "1 while no near match is served because the error bound can't be held")
+EXACT_ONLY = Gauge("forebay_cache_exact_only", "Tenants and pools not served by meaning: their bound is broken")
 LEARNED_THRESHOLD = Gauge("forebay_cache_learned_threshold", "Least similarity served at average other evidence")
 SHADOWS_OVER_BUDGET = Counter("forebay_cache_shadows_over_budget", "Shadow calls not asked for", ["purpose"])
 UNEMBEDDED = Counter("forebay_cache_unembedded", "Prompts that could not be embedded: the embedder was away")

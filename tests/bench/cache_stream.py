@@ -112,9 +112,10 @@ class Stream:
         found = np.flatnonzero(stored[others])[:most]
         return others[found].tolist(), cosines[found].tolist()
 
-    def first(self, query: int, candidates: Sequence[int]) -> int | None:
-        """The place of the first candidate that no guard forbids."""
-        return next((n for n, one in enumerate(candidates) if self.objection(query, one) not in FORBIDDING), None)
+    def first(self, query: int, candidates: Sequence[int], *, free: bool = False) -> int | None:
+        """The place of the first candidate that no guard forbids; that none objects to, where it is to be ``free``."""
+        said = (self.objection(query, one) for one in candidates)
+        return next((n for n, reason in enumerate(said) if reason is None or not (free or reason in FORBIDDING)), None)
 
     def shuffled(self, seed: int) -> Order:
         """The order of the file for 0, another one for any other seed."""
@@ -130,7 +131,10 @@ def learned(stream: Stream, seed: int, *, verified: bool = True, neighbours: boo
     stored, groups = np.zeros(len(stream.queries), bool), AnswerGroups()
     for query in stream.shuffled(seed):
         near, cosines = stream.candidates(query, stored, CachePolicy().candidates)
-        place = stream.first(query, near) if verified else (0 if near else None)
+        place = 0 if near else None
+        if verified:  # what guards advise against is not decided about before enough was learned, but it is compared
+            free = stream.first(query, near, free=True)
+            place = stream.first(query, near) if threshold.warm or free is None else free
         if place is None:
             threshold.unmatched()
             tally.note()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final, TypeVar, cast
@@ -193,9 +193,13 @@ class FakeLearned:
     decided: list[Any] = field(default_factory=list)
     idle: int = 0
     exact_only: bool = False
+    warm: bool = True
 
     def of(self, tenant: str) -> "FakeLearned":
         return self
+
+    def peek(self, tenant: str) -> "FakeLearned":
+        return replace(self, learned=[], decided=[])
 
     def floor(self, category: str) -> float:
         return self.floors.get(category, 0.9)

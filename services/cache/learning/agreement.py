@@ -1,11 +1,11 @@
 """Whether two answers say the same: what an audit compares.
 
-Answers are longer and freer than prompts, so they are compared by meaning, and by the numbers in them: of two short
-answers one may say more than the other, but neither may contradict. The threshold is the policy's, and errs on the side
+Answers are longer and freer than prompts, so they are compared by meaning. Of two short ones one may say more than the
+other, but neither may contradict: "safe" and "not safe" have a cosine of 0.99, so numbers, negations and opposites are
+looked at by themselves. The threshold is the policy's, and errs on the side
 of calling different what is the same: a hit that looks wrong costs a stricter threshold, not a wrong answer.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final, Literal
@@ -14,11 +14,12 @@ from uuid import UUID
 import numpy as np
 
 from services.cache.embedder import Vectors
+from services.cache.verification.guards import opposed
+from services.cache.verification.numbers import numbers
 from shared.events import CacheAudited, Evidence
 from shared.telemetry import metrics
 
-_NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
-# Answers up to this length are compared number by number; longer ones count in passing.
+# Answers up to this length are compared word by word; longer ones count and deny in passing.
 SHORT_WORDS: Final = 40
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
@@ -57,7 +58,7 @@ def finding(
 
 
 async def agreement(embed: Embed, one: str, other: str) -> float:
-    """How much two answers agree: 1 for the same words, 0 for contradicting numbers, else the cosine similarity."""
+    """How much two answers agree: 1 for the same words, 0 for a contradiction, else the cosine similarity."""
     if one.split() == other.split():
         return 1.0
     if contradict(one, other):
@@ -67,8 +68,8 @@ async def agreement(embed: Embed, one: str, other: str) -> float:
 
 
 def contradict(one: str, other: str) -> bool:
-    """Whether two short answers name numbers that can't both be meant: neither's are among the other's."""
+    """Whether two short answers can't both be meant: one denies, or says the opposite, or names other numbers."""
     if max(len(one.split()), len(other.split())) > SHORT_WORDS:
         return False
-    a, b = (set(_NUMBER.findall(text)) for text in (one, other))
-    return bool(a and b) and not (a <= b or b <= a)
+    a, b = ({number for found in numbers(text) for number in found} for text in (one, other))
+    return (bool(a and b) and not (a <= b or b <= a)) or opposed(one, other)

@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 SQL: Final = database.statements(Path(__file__).with_name("audits.sql"))
-# Findings a starting replica reads: as many as the learned threshold gives weight to.
-RECALLED: Final = 5000
+# Findings a starting replica reads: of each tenant as many as teach it most, and of all so many as take seconds.
+RECALLED_EACH: Final = 2_000
+RECALLED: Final = 50_000
 PATIENCE_S: Final = 10.0
 MOST_PENDING: Final = 2000
 # Findings that are told apart from new ones: what was recalled, and as many that were heard.
 MOST_KNOWN: Final = 2 * RECALLED
 # Free findings cost two embeddings of answers, some 30 to 60 ms of CPU each where an answer has the 256 tokens that the
-# model reads: at this pace a quarter of a core at the most. What comes faster is not compared; which ones that are
-# depends on the time alone, so what is learned stays unbiased.
+# model reads: at this pace a quarter of a core at the most. What comes faster is not compared: which ones those are is
+# a matter of time, not of what is asked, but who asks in bursts teaches less.
 COMPARED_PER_S: Final = 2.0
 COMPARED_AT_ONCE: Final = 2
 
@@ -113,10 +114,6 @@ class Audits:
 
     def learn(self, event: CacheAudited) -> None:
         """Learn from a finding, wherever it was made; one that is known already teaches nothing."""
-        self._learn(event)
-        self._tell()
-
-    def _learn(self, event: CacheAudited) -> None:
         if event.audit_id in self._known:
             return
         self._known[event.audit_id] = None
@@ -129,7 +126,8 @@ class Audits:
         # The answer that was bought became an entry under the id of its request.
         self._groups.join(event.request_id, event.entry_id, same=event.same)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Put what is known into the metrics; it takes a moment where there are many owners."""
         state = self._lessons.state()
         metrics.FALSE_HITS.labels("estimate").set(state.false_hit_rate)
         metrics.FALSE_HITS.labels("low").set(state.low)
@@ -154,14 +152,13 @@ class Audits:
         """Learn again from the latest findings on record, oldest first; False while they can't be read."""
         try:
             async with database.reading("the findings of earlier audits", patience_s=PATIENCE_S):
-                rows = await pool.fetch(SQL["latest"], since, RECALLED)
+                rows = await pool.fetch(SQL["latest"], since, RECALLED_EACH, RECALLED)
         except database.DatabaseUnavailable as error:
             log.warning("nothing recalled yet", error=str(error))
             return False
         for row in reversed(rows):
             try:
-                self._learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))
+                self.learn(CacheAudited.model_validate(dict(row) | {"evidence": json.loads(row["evidence"])}))
             except ValueError as error:  # of another version, or a hand's; the others teach all the same
                 log.warning("a finding that cannot be read", audit_id=str(row["audit_id"]), error=str(error))
-        self._tell()
         return True

@@ -6,6 +6,7 @@ or never alike, must neither open nor close the cache for others. One with few f
 
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
@@ -56,11 +57,23 @@ class Lessons:
     def of(self, tenant: str) -> LearnedThreshold:
         """What was learned from the answers that a tenant may be given."""
         owner = self._owner(tenant)
-        learned = self._learned.setdefault(owner, LearnedThreshold(self._settings, self._random))
+        learned = self._learned.get(owner)
+        if learned is None:
+            learned = self._learned[owner] = LearnedThreshold(self._settings, self._random)
+            self._make_room()
         self._learned.move_to_end(owner)
-        if len(self._learned) > MOST_OWNERS:
-            self._learned.popitem(last=False)
         return learned
+
+    def _make_room(self) -> None:
+        """Who was not asked about for the longest goes; not those that are suspended, who would begin anew."""
+        if len(self._learned) > MOST_OWNERS:
+            oldest = (owner for owner, learned in self._learned.items() if not learned.exact_only)
+            del self._learned[next(oldest, next(iter(self._learned)))]
+
+    def peek(self, tenant: str) -> LearnedThreshold:
+        """The same to look at: deciding with it changes nothing."""
+        learned = self._learned.get(self._owner(tenant))
+        return copy(learned) if learned else LearnedThreshold(self._settings, self._random)
 
     def learn(self, tenant: str, label: Audited) -> None:
         """Take in a finding about an answer to a tenant."""

@@ -131,8 +131,9 @@ class State:
 class LearnedThreshold:
     """Decides about candidates, and learns from labels.
 
-    What is learned depends on the labels and their order alone, so that replaying the audit log restores it; the cutoff
-    follows the requests this process sees. Memory is constant; a decision takes about 10 µs, a label 50.
+    The model depends on the labels and their order alone, so that replaying the audit log restores it; the cutoff, and
+    whether hits are suspended, follow the requests this process sees. Memory is constant; a decision takes about 10 µs,
+    a label 50.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -162,6 +163,11 @@ class LearnedThreshold:
     def floor(self, category: str) -> float:
         """The least cosine similarity that is worth verifying: nothing below it is served, nor learned from."""
         return self._static(category) - self._settings.reach
+
+    @property
+    def warm(self) -> bool:
+        """Whether enough was learned to decide by it; before, the static threshold does."""
+        return self._labels >= self._settings.warm_labels
 
     @property
     def exact_only(self) -> bool:
@@ -206,7 +212,7 @@ class LearnedThreshold:
 
     def _judge(self, evidence: Evidence, risk: float) -> Reason:
         static = self._static(evidence.category)
-        if self._labels < self._settings.warm_labels:
+        if not self.warm:
             return "static" if evidence.similarity >= static and not evidence.objected else "below threshold"
         if evidence.similarity < static - self._settings.reach:
             return "too far"
@@ -218,7 +224,7 @@ class LearnedThreshold:
             return
         self._requests = min(1000, self._requests + 1)
         self._hits += (hit - self._hits) / self._requests
-        if self._labels >= self._settings.warm_labels:
+        if self.warm:
             spent = min(1.0, risk * self._audits.calibration) / self._settings.max_error
             cutoff = self._cutoff * math.exp(PACE * (AIM - spent))
             self._cutoff = min(self._settings.most_risk, max(LEAST_CUTOFF, cutoff))

@@ -1,7 +1,6 @@
 """Which word of one prompt stands for which of the other, and what is left over."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.cache.verification.lexicon import lexicon
@@ -79,14 +78,13 @@ def _join(
     swapped: bool = False,
 ) -> None:
     """Mid west is midwest."""
+    joined: defaultdict[str, list[int]] = defaultdict(list)
+    for i in left:
+        if i + 1 in left:
+            joined[a.words[i].text + a.words[i + 1].text].append(i)
     for j in tuple(right):
-        for i in _followed(left):
-            if a.words[i].text + a.words[i + 1].text == b.words[j].text:
+        for i in joined.get(b.words[j].text, ()):
+            if i in left and i + 1 in left:
                 del left[i], left[i + 1], right[j]
                 pairs.append((j, i, EXACT) if swapped else (i, j, EXACT))
                 break
-
-
-def _followed(places: Iterable[int]) -> list[int]:
-    known = set(places)
-    return [i for i in known if i + 1 in known]

@@ -14,6 +14,8 @@ _PUNCTUATION: Final = re.compile(
 )
 _SYMBOLS: Final = re.compile(r"[^\w\s.,'\"“”‘’`´]+|_+|(?<!\S)\.(?=[^\W\d])")
 _FLAG: Final = re.compile(r"(?:^|\s)-\w\b|\\\w|`")
+_CODE: Final = re.compile(r"[={}\[\];]|\w\(|\w\.\w+\(|\b(?:def|while|if) \w+(?: \w+)?:|\bSELECT\b")
+_WORD: Final = re.compile(r"\w+")
 _TOKEN: Final = re.compile(r"[^\W\d_]+")
 # Another thing with a capital than without, or with other capitals.
 CAPITONYMS: Final = frozenset(
@@ -62,9 +64,13 @@ def bare(text: str) -> list[tuple[str, str]]:
     return [(_indent(line), " ".join(line.split())) for line in (text[:1].lower() + text[1:]).splitlines()]
 
 
-def indented(text: str) -> list[str]:
-    """The indentations of a text: in code they say what belongs to what."""
-    return [indent for indent, _ in bare(text) if indent]
+def code(text: str) -> list[str]:
+    """The words of a text with code in it, in their order, and how its lines are indented; nothing for any other text.
+
+    In code "a" is no article, and a - b not b - a.
+    """
+    indents = [indent for indent, _ in bare(text) if indent]
+    return [*indents, *_WORD.findall(text.lower())] if indents or _CODE.search(text) else []
 
 
 def symbols(text: str) -> list[str]:

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Final, Literal
 
 from services.cache.verification.alignment import Alignment, align
-from services.cache.verification.characters import CAPITONYMS, bare, cased, foreign, indented, symbols
+from services.cache.verification.characters import CAPITONYMS, bare, cased, code, foreign, symbols
 from services.cache.verification.lexicon import degrees, lexicon
 from services.cache.verification.numbers import numbers
 from services.cache.verification.questions import Question, question
@@ -30,7 +30,7 @@ from services.cache.verification.substitutions import (
     wanted,
     wording,
 )
-from services.cache.verification.words import FUNCTION, LIGHT, LIGHT_VERBS, NEGATIONS
+from services.cache.verification.words import FUNCTION, GENDERED, LIGHT, NEGATIONS, PERSONS, PRONOUNS
 
 Reason = Literal[
     "unreadable", "symbols", "numbers", "negation", "units", "antonyms", "names", "roles", "connectors", "wording",
@@ -140,6 +140,12 @@ def objection(asked: str, stored: str) -> Reason | None:
     return None
 
 
+def opposed(one: str, other: str) -> bool:
+    """Whether one of two answers denies what the other says, or says the opposite."""
+    pair = Pairing(one, other)
+    return bool(_negations(pair.a)) != bool(_negations(pair.b)) or _prefixed(pair) or _antonyms(pair)
+
+
 def _unreadable(pair: Pairing) -> bool:
     """Whether the embedding can't tell what they say."""
     if any(foreign(word) for word in (*pair.left, *pair.right)):
@@ -154,9 +160,9 @@ def _readable(text: str, q: Question) -> bool:
 
 
 def _symbols(pair: Pairing) -> bool:
-    """Operators, emoji, the indentation of code, the case of flags and acronyms."""
+    """Operators, emoji, code, the case of flags and acronyms."""
     a, b = pair.asked, pair.stored
-    return symbols(a) != symbols(b) or indented(a) != indented(b) or cased(a, b)
+    return symbols(a) != symbols(b) or code(a) != code(b) or cased(a, b)
 
 
 def _numbers(pair: Pairing) -> bool:
@@ -164,12 +170,14 @@ def _numbers(pair: Pairing) -> bool:
 
 
 def _negation(pair: Pairing) -> bool:
-    if _negations(pair.a) != _negations(pair.b):
-        return True
+    return _negations(pair.a) != _negations(pair.b) or _prefixed(pair)
+
+
+def _prefixed(pair: Pairing) -> bool:
+    """Whether a word has a negating prefix on one side only: edible and inedible."""
+    left, right = set(pair.left), set(pair.right)
     return any(
-        _NEGATING_PREFIX.sub("", word) in others
-        for words, others in ((pair.left, pair.right), (pair.right, pair.left))
-        for word in words
+        _NEGATING_PREFIX.sub("", word) in others for words, others in ((left, right), (right, left)) for word in words
     )
 
 
@@ -190,13 +198,9 @@ def _counted(q: Question) -> Counter[str]:
 
 
 def _antonyms(pair: Pairing) -> bool:
-    known = lexicon()
-    return any(
-        known.opposite(one, other)
-        for left in pair.left
-        for right in pair.right
-        for one, other in product(degrees(left), degrees(right))
-    )
+    left, right = ({form for word in set(side) for form in degrees(word)} for side in (pair.left, pair.right))
+    antonyms = lexicon().antonyms
+    return any(not right.isdisjoint(antonyms[form]) for form in left if form in antonyms)
 
 
 def _names(pair: Pairing) -> bool:
@@ -252,10 +256,19 @@ def _compared(pair: Pairing) -> bool:
 
 
 def _person(pair: Pairing) -> bool:
-    a, b = pair.a.persons, pair.b.persons
-    # How or where one does a thing is how anyone does; what is mine or yours matters elsewhere.
-    anyone = {*pair.a.kinds, *pair.b.kinds} <= {"how", "where"} and "he" not in a | b and "she" not in a | b
-    return a != b and not anyone
+    # How or where one does a thing is how anyone does: only what is not the subject's own matters then.
+    if {*pair.a.kinds, *pair.b.kinds} <= {"how", "where"}:
+        return _others(pair.a) != _others(pair.b)
+    return pair.a.persons != pair.b.persons
+
+
+def _others(q: Question) -> list[str]:
+    """The persons of a prompt but its subject: how do I find mine, how do you find yours, and nobody else's."""
+    texts = q.texts()
+    # Where nobody is the subject (how to, a good way to) it is anybody, who says my or your.
+    own = {PERSONS[text] for i, text in enumerate(texts) if i in q.frame and text in PERSONS} or {"1", "2"}
+    found = [(PRONOUNS | GENDERED)[t] for i, t in enumerate(texts) if i not in q.frame and t in PRONOUNS | GENDERED]
+    return sorted(person for person in found if person not in own | {"it"})
 
 
 def _tense(pair: Pairing) -> bool:
@@ -287,10 +300,10 @@ def _order(pair: Pairing) -> bool:
 
 
 def _content(pair: Pairing) -> bool:
-    """Whether a word that carries weight is left over; in open questions light ones (good, way) carry little."""
-    if any(word not in LIGHT or not pair.open for word in (*pair.left, *pair.right)):
+    """Whether a word is left over; on one side of an open question light ones (good, way) may be."""
+    if pair.left and pair.right:
         return True
-    return bool(LIGHT_VERBS.intersection(pair.left) and LIGHT_VERBS.intersection(pair.right))
+    return any(word not in LIGHT or not pair.open for word in (*pair.left, *pair.right))
 
 
 _GUARDS: Final[tuple[tuple[Reason, Callable[[Pairing], bool]], ...]] = (

@@ -45,7 +45,9 @@ _OPPOSITES: Final = """
     | benefit risk | benefit drawback | strength weakness | success failure | succeed fail | attack defend | offense
     defense | freeze melt | freeze boil | boil melt | expand shrink | grow shrink | inhale exhale | wake sleep |
     laugh cry | inflation deflation | surplus deficit | asset liability | supply demand | gross net | fixed variable
-    | stock bond
+    | stock bond | monday tuesday wednesday thursday friday saturday sunday | noon midnight | current former | january
+    february march april june july august september october november december | gold silver bronze | adult infant |
+    adult child | spring summer autumn winter | breakfast lunch dinner
     """
 # Alike enough in a question that one may stand for the other; the dictionary has them apart or not at all.
 _ALIKE: Final = """
@@ -53,7 +55,7 @@ _ALIKE: Final = """
     favourite | color colour | picture photo | photo photograph | picture image | photo image | film movie | kid
     child | mom mother | dad father | gf girlfriend | bf boyfriend | usa america | usa us | uk britain | big large |
     begin start | end finish | buy purchase | help assist | fix repair | quick fast | rapid fast | quickly fast |
-    start begin | find locate | own have | pc computer | laptop notebook | app application | info information | ad
+    start begin | find locate | pc computer | laptop notebook | app application | info information | ad
     advertisement | bike bicycle | plane airplane | tv television | fridge refrigerator | exam examination | exam
     test | math mathematics | maths math | grey gray | ok okay | acceptable ok | travel visit | create make | build
     make | learn study | scary terrifying | famous popular | delete remove | stop quit | earn make | kind type |

@@ -14,6 +14,7 @@ _ORDINALS: Final = (
     *("eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth"),
     "nineteenth",
 )
+_ROMAN: Final = ("ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi")
 _OTHERS: Final = (
     "hundred",
     "thousand",
@@ -35,21 +36,24 @@ _NUMBER_WORDS: Final = (
     {word: str(value) for word, value in NUMERALS.items()}
     | {word: str(value) for value, word in enumerate(_ORDINALS)}
     | {word: word for word in _OTHERS}
+    | {word: str(value) for value, word in enumerate(_ROMAN, start=2) if len(word) > 1}
 )
-# "one" is a pronoun as often as a number, "second" a unit of time: they count behind another number only.
-_AMBIGUOUS: Final = {"one", "second"}
+# "One" is a pronoun as often as a number: it counts behind another number only. Behind these a second is one of time.
+_UNIT: Final = {"a", "per", "each", "every", "one", "split", "last"}
 
 
 def numbers(text: str) -> tuple[list[str], list[str]]:
     """The numbers of a text in their order, as digits and words alike, and those it writes in words."""
     words = [match[0].lower() for match in _TOKEN.finditer(text)]
     digits = [
-        _plain(match[0], money=_MONEY.search(text, 0, match.start()) is not None) for match in _DIGITS.finditer(text)
+        _plain(match[0], money=_MONEY.search(text, max(0, match.start() - 4), match.start()) is not None)
+        for match in _DIGITS.finditer(text)
     ]
     spelled = [
         _NUMBER_WORDS[word]
         for before, word in zip(["", *words], words, strict=False)
-        if word in _NUMBER_WORDS and (word not in _AMBIGUOUS or before in _NUMBER_WORDS)
+        if word in _NUMBER_WORDS and not (word == "one" and before not in _NUMBER_WORDS)
+        if not (word == "second" and before in _UNIT)
     ]
     # Where both kinds occur their order is not compared, but neither may change by itself.
     return (digits, spelled) if digits and spelled else (digits or spelled, [])

@@ -141,7 +141,9 @@ def question(text: str) -> Question:
     # Where two persons meet, who is who matters: do you love me.
     carried = PERSONS.keys() if len(persons) > 1 or _OBJECTS.intersection(outside) else GENDERED.keys()
     content = tuple(
-        i for i, word in enumerate(found) if i not in frame and (word.text in carried or _carries(word.text))
+        i
+        for i, word in enumerate(found)
+        if i not in frame and (word.text in carried or _carries(word.text)) and not _expletive(found, i)
     )
     return Question(
         text=text,
@@ -194,6 +196,11 @@ def _frame(sentence: str) -> tuple[str, list[tuple[int, int]]]:
         if match := pattern.match(sentence, begin):
             return match[0] if kind == "how:" else kind, [*spans, match.span()]
     return "whether" if _OPINION.search(sentence[:begin]) else "", spans
+
+
+def _expletive(found: tuple[Word, ...], place: int) -> bool:
+    """How many are there: the word holds a place, and names none."""
+    return found[place].text == "there" and place > 0 and found[place - 1].text in {"is", "are", "was", "were"}
 
 
 def _carries(text: str) -> bool:

@@ -55,7 +55,9 @@ _SPANS: Final = {"distanc", "compar", "comparison", "relationship", "differenc",
 
 def reordered(a: Question, b: Question, alignment: Alignment) -> bool:
     """Whether the matched words have another order, or the same under another voice, that changes who does what."""
-    one, other = [i for i in _roles(a) if not _loose(a, i)], [j for j in _roles(b) if not _loose(b, j)]
+    loose = [(i, j) for i, j, _ in alignment.pairs if _loose(a, i) or _loose(b, j)]
+    loose_a, loose_b = {i for i, _ in loose}, {j for _, j in loose}
+    one, other = [i for i in _roles(a) if i not in loose_a], [j for j in _roles(b) if j not in loose_b]
     rank = {i: n for n, (i, _, _) in enumerate(alignment.pairs)}
     back = {j: rank[i] for i, j, _ in alignment.pairs}
     first = [rank[i] for i in one if i in rank]

@@ -45,11 +45,22 @@ Gap = tuple[list[str], list[str]]
 
 
 def gaps(a: Question, b: Question, alignment: Alignment) -> Iterator[Gap]:
-    """What stands between neighbouring matched words, on both sides, where they come in the same order."""
+    """What stands between neighbouring matched words, on both sides, where they come in the same order.
+
+    Once for what are neighbours in the first, once for those of the second: the result is the same for both directions.
+    """
+    there = [(i, j) for i, j, _ in alignment.pairs]
+    back = sorted((j, i) for i, j in there)
+    yield from _between(a.texts(), b.texts(), there)
+    for other, one in _between(b.texts(), a.texts(), back):
+        yield one, other
+
+
+def _between(one: list[str], other: list[str], pairs: list[tuple[int, int]]) -> Iterator[Gap]:
     last = -1, -1
-    for i, j in (*((i, j) for i, j, _ in alignment.pairs), (len(a.words), len(b.words))):
+    for i, j in (*pairs, (len(one), len(other))):
         if j > last[1]:
-            yield a.texts()[last[0] + 1 : i], b.texts()[last[1] + 1 : j]
+            yield one[last[0] + 1 : i], other[last[1] + 1 : j]
         last = i, j
 
 

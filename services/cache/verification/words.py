@@ -99,28 +99,6 @@ LIGHT: Final = {
     *("usually", "possibly", "effectively", "properly", "proper", "nice", "type", "kind", "sort"),
     *("example", "mean", "make", "do", "use", "take", "come", "put", "s", "etc", "top", "say", "give", "tell", "think"),
 }
-# Of these one does not stand for another.
-LIGHT_VERBS: Final = {
-    *(
-        "need",
-        "want",
-        "know",
-        "go",
-        "make",
-        "mak",
-        "do",
-        "use",
-        "tak",
-        "take",
-        "come",
-        "com",
-        "put",
-        "say",
-        "give",
-        "giv",
-    ),
-    *("tell", "think", "like"),
-}
 _ARTICLES: Final = {"a", "an", "the", "if", "because", "while", "but", "though", "although", "s"}
 FUNCTION: Final = AUXILIARIES | PREPOSITIONS | CONNECTORS | _ARTICLES | WH | set(PRONOUNS)
 _NUMBER: Final = re.compile(r"\d")

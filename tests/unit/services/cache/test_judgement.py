@@ -177,3 +177,12 @@ def test_a_guard_that_fails_refuses(court: Court) -> None:
     (refused,) = judge.consider(PROMPT, [near("a", 0.99)], tenant="acme")
     assert (refused.against, refused.comparable) == ("unreadable", False)
     assert judge.shared(PROMPT, "a", tenant="acme") == "unreadable"
+
+
+def test_before_enough_was_learned_a_doubt_gives_way_to_the_next_and_is_compared(court: Court) -> None:
+    court.learned.warm = False
+    court.guards.says("a", reason="content")
+    doubted, served = court.consider(near("a", 0.98), near("b", 0.97))
+    assert (doubted.against, doubted.comparable, doubted.risk) == ("content", True, None)
+    assert served.reason == "verified"
+    assert [evidence.similarity for evidence in court.learned.decided] == [0.97]

@@ -70,7 +70,7 @@ def test_stats_say_what_is_stored_saved_and_wrong(cli: Cli, services: Services) 
     services.answer("GET /v1/stats", shown)
     result = cli("cache", "stats")
     assert result.exit_code == 0, result.output
-    for text in ("1,200 entries", "3.0 MiB", "static", "$0.250000", "acme", "exact 20", "only equal prompts"):
+    for text in ("1,200 entries", "3.0 MiB", "static", "$0.250000", "acme", "exact 20", "equal prompts only"):
         assert text in result.output
     assert "false hits 2.00% (0.10% to 6.00%)" in result.output
     assert json.loads(cli("cache", "stats", "--json").output) == shown

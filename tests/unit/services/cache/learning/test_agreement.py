@@ -39,3 +39,31 @@ async def test_else_the_similarity_counts_and_is_never_negative() -> None:
 def test_numbers_that_cannot_both_be_meant_contradict(one: str, other: str, expected: bool) -> None:
     assert contradict(one, other) is expected
     assert contradict(other, one) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Yes, it is safe to take ibuprofen with alcohol.", "No, it is not safe to take ibuprofen with alcohol."),
+        ("Refunds are allowed within a month.", "Refunds are not allowed within a month."),
+        ("You can cancel at any time.", "You cannot cancel at any time."),
+        ("We open on Monday.", "We open on Sunday."),
+        ("It is legal.", "It is illegal."),
+        ("It costs 5 dollars.", "It costs 7 dollars."),
+    ],
+)
+def test_two_answers_of_which_one_denies_the_other_contradict(one: str, other: str) -> None:
+    assert contradict(one, other)
+    assert contradict(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Paris.", "The capital of France is Paris."),
+        ("It has 1,000 rows.", "1000 rows."),
+        ("You can't cancel.", "No, you cannot cancel."),
+    ],
+)
+def test_two_answers_of_which_one_says_more_do_not(one: str, other: str) -> None:
+    assert not contradict(one, other)

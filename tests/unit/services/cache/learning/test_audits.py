@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from services.cache.learning import audits
-from services.cache.learning.audits import COMPARED_AT_ONCE, COMPARED_PER_S, RECALLED
+from services.cache.learning.audits import COMPARED_AT_ONCE, COMPARED_PER_S, RECALLED, RECALLED_EACH
 from shared.events import CacheAudited, Event, Evidence, RequestMissed
 from shared.telemetry import metrics
 from tests.support import make
@@ -256,6 +256,7 @@ def test_entries_of_the_same_answer_speak_for_each_other(replica: Replica) -> No
 
 def test_what_is_known_is_told_in_the_metrics(replica: Replica) -> None:
     replica.audits.learn(finding())
+    replica.audits.tell()
     assert metrics.FALSE_HITS.labels("high")._value.get() == 1.0
     assert metrics.LEARNED_THRESHOLD._value.get() == 0.9
     assert metrics.EXACT_ONLY._value.get() == 0
@@ -280,7 +281,7 @@ async def test_a_replica_that_starts_learns_the_latest_findings_again_oldest_fir
     assert [label.sampled for label in replica.learned.learned] == [0.25, 0.5]
     assert replica.learned.learned[0].evidence == older.evidence
     assert replica.judge.groups.of(older.request_id) == older.entry_id
-    assert pool.asked == [(START, RECALLED)]
+    assert pool.asked == [(START, RECALLED_EACH, RECALLED)]
 
 
 async def test_recalling_teaches_what_hearing_did(replica: Replica) -> None:

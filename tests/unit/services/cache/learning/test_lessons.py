@@ -62,3 +62,23 @@ def test_the_lessons_of_owners_nobody_asked_about_go_first(monkeypatch: pytest.M
 def test_before_anything_is_known_the_threshold_is_the_policy_s() -> None:
     state = lessons().state()
     assert (state.threshold, state.seen, state.low, state.high) == (Settings().threshold, 0, 0.0, 1.0)
+
+
+def test_who_is_suspended_stays_so_however_many_others_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OWNERS", 2)
+    known = lessons()
+    for _ in range(300):
+        known.of("acme").decide(Evidence(similarity=0.95))
+    for _ in range(60):
+        known.learn("acme", Audited(Evidence(similarity=0.95), same=False, served=True, sampled=1.0))
+    for tenant in "bcdef":
+        known.of(tenant)
+    assert known.of("acme").exact_only
+
+
+def test_looking_at_an_owner_s_lessons_keeps_and_changes_nothing() -> None:
+    known = lessons()
+    known.peek("acme").decide(Evidence(similarity=0.95))
+    before = known.of("acme").state()
+    known.peek("acme").decide(Evidence(similarity=0.95))
+    assert known.of("acme").state() == before

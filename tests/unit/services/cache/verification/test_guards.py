@@ -163,7 +163,7 @@ def test_another_wording_is_the_same_question(one: str, other: str) -> None:
         ("is it legal", "is it illegal", "negation"),
         ("What does Paris cost?", "What does London cost?", "names"),
         ("Who is Ann Lee?", "Who is Ann Fox?", "names"),
-        ("Tell me of Henry VII", "Tell me of Henry VIII", "names"),
+        ("Tell me of Henry VII", "Tell me of Henry VIII", "numbers"),
         ("How do I use GPT4?", "How do I use GPT5?", "numbers"),
     ],
 )
@@ -217,11 +217,23 @@ def test_names_are_noticed_wherever_they_stand(one: str, other: str) -> None:
     assert objection(one, other) == "names"
 
 
-def test_a_strange_prompt_takes_no_longer_than_an_ordinary_one() -> None:
-    strange = "\n" * 400 + "A " * 200
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("b " * 250, "c " * 250),
+        ("list c " * 125, "list d " * 125),
+        ("b c " * 125, "Aa " * 250),
+        ("1 " * 250, "$ " * 250),
+        ("\n" * 400 + "A " * 200, "B " * 200),
+        (" ".join(f"w{n}" for n in range(250)), " ".join(f"v{n}" for n in range(250))),
+        ("not " * 250, "unsafe safe " * 125),
+    ],
+)
+def test_a_strange_prompt_takes_hardly_longer_than_an_ordinary_one(one: str, other: str) -> None:
     began = time.process_time()
-    objection(strange, strange)
-    assert time.process_time() - began < 0.1
+    objection(one, other)
+    objection(other, one)
+    assert time.process_time() - began < 0.2  # 2 to 15 ms on a quiet core
 
 
 def test_prompts_that_sceptics_wrote_to_fool_it_are_refused() -> None:
