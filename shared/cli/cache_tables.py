@@ -50,7 +50,7 @@ def stats(shown: Shown) -> None:
 
 def _audits(audits: Shown) -> None:
     parts = [f"{_count(audits.get('seen'))} seen, {_count(audits.get('served_wrong'))} wrong ones served"]
-    if audits.get("false_hit_rate") is not None:
+    if audits.get("seen") and audits.get("false_hit_rate") is not None:
         rate = f"false hits {audits['false_hit_rate']:.2%}"
         if audits.get("low") is not None and audits.get("high") is not None:
             rate += f" ({audits['low']:.2%} to {audits['high']:.2%})"

@@ -112,7 +112,8 @@ class State:
         false_hit_rate: share of wrong answers among hits, by recent audits; its 95 % interval is low to high.
         calibration: wrong answers that audits found, over those the model expected.
         cutoff: risk up to which hits are served.
-        threshold: cosine at which a candidate reaches the cutoff, everything else about it being as usual.
+        threshold: cosine at which a candidate reaches the cutoff, everything else about it being as usual; the static
+            one until enough is learned.
         exact_only: whether hits by meaning are suspended.
     """
 
@@ -206,9 +207,13 @@ class LearnedThreshold:
             high=high,
             calibration=self._audits.calibration,
             cutoff=self._cutoff,
-            threshold=self._settings.threshold + UNIT * self._model.similarity_at(self._cutoff, self._usual),
+            threshold=self._settings.threshold + UNIT * self._away(),
             exact_only=self._exact_only,
         )
+
+    def _away(self) -> float:
+        """How far from the static threshold the cosine is that reaches the cutoff, in units of the model."""
+        return self._model.similarity_at(self._cutoff, self._usual) if self.warm else 0.0
 
     def _judge(self, evidence: Evidence, risk: float) -> Reason:
         static = self._static(evidence.category)
