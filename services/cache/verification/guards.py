@@ -1,7 +1,8 @@
 """What must never be overlooked between two similar prompts: each guard is a named reason to say no.
 
 A sentence embedding hardly moves when "3 months" becomes "4 months" or "safe" becomes "unsafe". So a near prompt is
-verified before its answer is served, and in doubt there is no hit. The guards work on words alone, in under a millisecond.
+verified before its answer is served, and in doubt there is no hit. The guards work on words alone, in under a
+millisecond.
 
 No classifier follows them. One over the states of the embedding model took ten times as long and served 2.7 points more
 of QQP's duplicates at a greater share of false ones: it did not earn its milliseconds (docs/decisions/0006).
