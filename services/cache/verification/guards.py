@@ -31,7 +31,7 @@ from services.cache.verification.substitutions import (
     wanted,
     wording,
 )
-from services.cache.verification.words import FUNCTION, GENDERED, LIGHT, NEGATIONS, PERSONS, PRONOUNS
+from services.cache.verification.words import FUNCTION, LIGHT, NEGATIONS, PERSONAL, PERSONS
 
 Reason = Literal[
     "unreadable", "symbols", "numbers", "negation", "units", "antonyms", "names", "roles", "connectors", "wording",
@@ -62,32 +62,11 @@ _UNITS: Final = {
 
 # Behind these a letter is a name.
 LETTERED: Final = {
-    "vitamin",
-    "hepatiti",
-    "hepatitis",
-    "typ",
-    "type",
-    "grad",
-    "grade",
-    "plan",
-    "influenza",
-    "part",
-    "group",
+    *("vitamin", "hepatiti", "hepatitis", "typ", "type", "grad", "grade", "plan", "influenza", "part", "group"),
 }
 # With a capital these begin an order.
 VERBS_OF_ORDER: Final = {
-    "writ",
-    "write",
-    "draft",
-    "compos",
-    "creat",
-    "com",
-    "come",
-    "mak",
-    "make",
-    "giv",
-    "give",
-    "generat",
+    *("writ", "write", "draft", "compos", "creat", "com", "come", "mak", "make", "giv", "give", "generat"),
 }
 
 
@@ -268,7 +247,7 @@ def _others(q: Question) -> list[str]:
     texts = q.texts()
     # Where nobody is the subject (how to, a good way to) it is anybody, who says my or your.
     own = {PERSONS[text] for i, text in enumerate(texts) if i in q.frame and text in PERSONS} or {"1", "2"}
-    found = [(PRONOUNS | GENDERED)[t] for i, t in enumerate(texts) if i not in q.frame and t in PRONOUNS | GENDERED]
+    found = [PERSONAL[text] for i, text in enumerate(texts) if i not in q.frame and text in PERSONAL]
     return sorted(person for person in found if person not in own | {"it"})
 
 

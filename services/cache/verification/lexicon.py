@@ -99,9 +99,6 @@ class Lexicon:
     synonyms: dict[str, frozenset[str]]
     kin: dict[str, frozenset[str]]
 
-    def opposite(self, one: str, other: str) -> bool:
-        return other in self.antonyms.get(one, ())
-
     def synonymous(self, one: str, other: str) -> bool:
         return other in self.synonyms.get(one, ()) and other not in self.antonyms.get(one, ())
 

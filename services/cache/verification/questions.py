@@ -125,7 +125,7 @@ class Question:
         return [word.text for word in self.words]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)  # one of 2,000 characters takes 70 KB
 def question(text: str) -> Question:
     """Take a prompt apart; equal texts give equal results."""
     found = words(text)

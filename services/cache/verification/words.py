@@ -84,7 +84,8 @@ GENDERED: Final = {
     **dict.fromkeys(("he", "him", "his", "himself"), "he"),
     **dict.fromkeys(("she", "her", "hers", "herself"), "she"),
 }
-PERSONS: Final = {word: person for word, person in (PRONOUNS | GENDERED).items() if person not in {"any", "it"}}
+PERSONAL: Final = PRONOUNS | GENDERED
+PERSONS: Final = {word: person for word, person in PERSONAL.items() if person not in {"any", "it"}}
 # They add politeness, emphasis or "as things are now", which a question means anyway.
 FILLERS: Final = {
     *("really", "truly", "actually", "currently", "indeed", "somehow", "exactly", "basically", "just", "simply"),
