@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 from services.cache.admin import Admin
 from services.cache.census import Census
 from services.cache.eligibility import Eligible
-from services.cache.embedder import Embedder
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
@@ -19,12 +18,13 @@ from services.cache.learning.threshold import Settings
 from services.cache.lookup import Lookup
 from services.cache.news import News
 from services.cache.reembedding import Reembedding
-from services.cache.remote_embedder import RemoteEmbedder
 from services.cache.search import Embeds, Search
 from services.cache.selection import Forgotten
 from services.cache.warming import Warming
 from shared.background import background
 from shared.clock import Clock
+from shared.embedding.builtin import Embedder
+from shared.embedding.remote import RemoteEmbedder
 from shared.policy import Policy
 from shared.service import Service
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.cache.eligibility import Eligibility, Eligible
-from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
 from services.cache.judgement import SAME_PROMPT, TOO_FAR, VERIFIED, Considered, Judge
@@ -20,6 +19,7 @@ from services.cache.search import UNREADABLE, Found, Search, embedded
 from services.cache.selection import Forgotten
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
+from shared.embedding.builtin import Vectors
 from shared.errors import Park
 from shared.events import (
     CacheHit,

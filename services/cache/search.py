@@ -11,9 +11,9 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from services.cache.batching import Batcher
-from services.cache.embedder import Vectors
 from services.cache.lookup import Asked, Entry, Lookup, Prompt
 from shared.clock import Clock
+from shared.embedding.builtin import Vectors
 from shared.errors import ForebayError
 from shared.events import CacheKey, encode_vector
 from shared.telemetry import metrics

@@ -14,7 +14,8 @@ from services.inference.errors import DeadlineExceeded, ProviderError, ProviderT
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import Event, Request, RequestRouted, ResponseCompleted, ResponseFailed
-from shared.policy import Policy, Tier
+from shared.policy import Policy
+from shared.policy.tiers import Tier
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)

@@ -2,7 +2,7 @@
 
 from services.router.signals import ANALYSED_CHARS
 from shared.events import Freshness
-from shared.policy import FreshnessPolicy
+from shared.policy.freshness import FreshnessPolicy
 from shared.words import word_pattern
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from shared.policy import Length, Words
+from shared.policy.routing import Length, Words
 from shared.words import word_pattern
 
 TOKEN: Final = re.compile(r"\w+|[^\w\s]")

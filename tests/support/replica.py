@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar, cast
 import numpy as np
 
 from services.cache.eligibility import Eligible
-from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
@@ -23,6 +22,7 @@ from services.cache.search import Search
 from services.cache.selection import Forgotten
 from services.cache.warming import Warming
 from shared.database import DatabaseUnavailable
+from shared.embedding.builtin import Vectors
 from shared.events import (
     CacheInvalidate,
     Event,

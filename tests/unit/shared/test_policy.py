@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidPolicy
-from shared.policy import load_policy, parse_policy, seconds
+from shared.policy import load_policy, parse_policy
+from shared.policy.section import seconds
 from shared.settings import packaged_policy
 from tests.support import make
 

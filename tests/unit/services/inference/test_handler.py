@@ -30,7 +30,7 @@ from shared.events import (
     ResponseFailed,
     Usage,
 )
-from shared.policy import Tier
+from shared.policy.tiers import Tier
 from tests.support import make
 from tests.support.clock import START, HurriedClock
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.freshness import FreshnessRules
-from shared.policy import FreshnessPolicy, load_policy
+from shared.policy import load_policy
+from shared.policy.freshness import FreshnessPolicy
 from shared.settings import packaged_policy
 from tests.support import make
 

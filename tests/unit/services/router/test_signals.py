@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.signals import Signals, estimated_tokens
-from shared.policy import Weights
+from shared.policy.routing import Weights
 from tests.support import make
 
 POLICY = make.policy().router

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cache import weights
+from shared.embedding import weights
 
 # A batch is a few milliseconds of work: handing parts of it to other threads costs more than it saves.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
