@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.router.freshness import FreshnessRules
-from services.router.signals import Signals
+from services.router.scoring import Rules
 from shared.events import Event, Request, RequestMissed, RequestRouted, Route
 from shared.policy import Policy
 from shared.telemetry import metrics
@@ -14,7 +14,7 @@ class Router:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._signals = Signals(policy.router.length, policy.router.words)
+        self._rules = Rules(policy.router)
         self._freshness = FreshnessRules(policy.freshness)
 
     async def missed(self, event: RequestMissed) -> Sequence[Event]:
@@ -31,16 +31,12 @@ class Router:
         pinned = self._policy.tier_of(request.model)
         if pinned is not None:
             return self._route(pinned, None, f"the request asks for {request.model}")
-        rules = self._policy.router
-        fired = [
-            (name, evidence, getattr(rules.weights, name)) for name, evidence in self._signals.fired(request.prompt)
-        ]
-        if not fired:
-            return self._route(rules.default, 0.0, "no signal: the default")
-        score = sum(weight for _, _, weight in fired)
-        reasons = (f"{name}: {evidence} ({weight:+g})" for name, evidence, weight in fired)
-        tier = rules.above if score >= rules.threshold else rules.below
-        return self._route(tier, score, *reasons, f"score {score:+g}, threshold {rules.threshold:+g}")
+        rules, scored = self._policy.router, self._rules.score(request.prompt)
+        if not scored.informed:
+            return self._route(rules.default, scored.value, "no signal: the default")
+        tier = rules.above if scored.value >= rules.threshold else rules.below
+        threshold = f"score {scored.value:+g}, threshold {rules.threshold:+g}"
+        return self._route(tier, scored.value, *scored.fired, threshold)
 
     def _route(self, tier: str, score: float | None, *reasons: str) -> Route:
         return Route(tier=tier, model=self._policy.tiers[tier].model, score=score, reasons=reasons)
