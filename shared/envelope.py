@@ -67,6 +67,7 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         headers=headers,
         content_type=JSON,
         message_id=event_id,
+        mandatory=event.MANDATORY,
     )
     reply = event.reply_address
     if reply is None:

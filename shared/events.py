@@ -296,8 +296,10 @@ class Route(Model):
 
     tier: Word
     model: str = Field(description="the model's name for litellm, or local/… for the local server")
-    score: float | None = Field(None, description="sum of the weights of the signals that fired; null when pinned")
+    score: float | None = Field(None, description="what the scorer said of the prompt; null when pinned")
+    scorer: str | None = Field(None, description="rules, or the version of a learned head; null when pinned")
     reasons: tuple[str, ...]
+    shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
 
 
 class Usage(Model):
@@ -360,10 +362,12 @@ class Event(Model):
     Attributes:
         TYPE: CloudEvents type; the part after the last dot is the version of the body.
         EXCHANGE: where it is published.
+        MANDATORY: whether it is a mistake that no queue takes it; not for what only those who are there want to hear.
     """
 
     TYPE: ClassVar[str]
     EXCHANGE: ClassVar[Exchange]
+    MANDATORY: ClassVar[bool] = True
     PATTERN: ClassVar[str]
 
     @property
@@ -727,11 +731,69 @@ class CacheInvalidate(Event):
         return self.selector.tenant or ""
 
 
+class RouterScored(Event):
+    """What a replica of the router has counted since it last said so; counts of all replicas add up.
+
+    Attributes:
+        scorer: ``rules``, or the version of a learned head.
+        scores: requests by their score, in hundredths.
+        neutral: requests about which the scorer knows nothing.
+    """
+
+    TYPE = "forebay.router.scored.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "router.scored"
+
+    delta_id: UUID
+    scorer: str
+    scores: dict[int, PositiveInt]
+    neutral: NonNegativeInt = 0
+
+    @property
+    def subject(self) -> UUID:
+        return self.delta_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
+class LaneThrottled(Event):
+    """A provider said "slow down", or nothing at all: every replica leaves the lane alone until then.
+
+    Attributes:
+        lane: the model that is called.
+        tier: whose requests run there.
+        until: when to try again; a time that is past takes an earlier word back.
+    """
+
+    TYPE = "forebay.lane.throttled.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "lane.throttled"
+
+    signal_id: UUID
+    lane: str
+    tier: Word
+    until: AwareDatetime
+    reason: str
+
+    @property
+    def subject(self) -> UUID:
+        return self.signal_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
 EVENTS: dict[str, type[Event]] = {
     event.TYPE: event
     for event in (
         *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
+        *(RouterScored, LaneThrottled),
     )
 }

@@ -138,6 +138,12 @@ def routed(tier: str) -> Queue:
     return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),))
 
 
+def router_events(tiers: Iterable[str]) -> Queue:
+    """Each replica's view of what its decisions hang on: scores of all replicas, costs of answers, health of lanes."""
+    bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
+    return Queue("", (*bought, Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled")))
+
+
 def entries(tiers: Iterable[str]) -> Queue:
     """Answers bought or brought along, to become cache entries; those of the cache are not stored again."""
     bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)

@@ -1,7 +1,8 @@
 """How much a prompt deserves a stronger model: a score, and what it is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from services.router.signals import Signals
 from shared.policy.routing import RouterPolicy
@@ -28,6 +29,10 @@ class Scored:
     fired: tuple[str, ...]
     informed: bool
     by: str
+
+
+# One who always has a score: the rules, or those who are asked where a head can say nothing.
+Scores: TypeAlias = "Callable[[str, NDArray[float32] | None], Scored]"
 
 
 class Scorer(Protocol):

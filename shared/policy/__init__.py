@@ -27,10 +27,8 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        for key in ("default", "below", "above"):
-            name = getattr(self.router, key)
-            if name not in self.tiers:
-                raise ValueError(f"router.{key}: {name!r} is not one of the tiers: {', '.join(self.tiers)}")
+        if unknown := [name for name in self.router.ladder if name not in self.tiers]:
+            raise ValueError(f"router.ladder: {', '.join(unknown)}: not one of the tiers: {', '.join(self.tiers)}")
         if self.freshness.default not in self.freshness.categories:
             known = ", ".join(self.freshness.categories)
             raise ValueError(f"freshness.default: {self.freshness.default!r} is not one of the categories: {known}")

@@ -1,9 +1,12 @@
 """Which tier a request goes to."""
 
-from pydantic import FiniteFloat, PositiveInt
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
 
 from shared.events import Word
-from shared.policy.section import Section
+from shared.policy.section import Section, Share, seconds
 
 
 class Length(Section):
@@ -37,13 +40,89 @@ class Words(Section):
     maths: tuple[str, ...]
 
 
-class RouterPolicy(Section):
-    """Which tier a request goes to."""
+class CalibrationPolicy(Section):
+    """How thresholds are found from the scores of the recent requests.
 
+    Attributes:
+        half_life: seconds after which a score that was seen counts half.
+        observations: scores that must have been seen before the thresholds give way to the calibrated ones.
+    """
+
+    half_life: Annotated[PositiveInt, BeforeValidator(seconds)] = 3600
+    observations: PositiveInt = 200
+
+
+class TenantRouting(Section):
+    """What one tenant may have of the stronger tiers.
+
+    Attributes:
+        shares: of its requests, by tier, at the most.
+        usd_per_day: US dollars at list price, per day (UTC), of the requests that are routed for it.
+        over: what becomes of a request that would go over it: a lower tier, or an error.
+    """
+
+    shares: dict[Word, Share] = Field(default_factory=dict)
+    usd_per_day: PositiveFloat | None = None
+    over: Literal["lower", "error"] = "lower"
+
+
+class RouterPolicy(Section):
+    """Which tier a request goes to.
+
+    Attributes:
+        ladder: the tiers to choose from, from the cheapest to the strongest.
+        default: the tier of a prompt about which nothing is known.
+        thresholds: the least score of each tier above the lowest.
+        shares: of requests, for each tier above the lowest: the thresholds are then found from the recent scores.
+        usd_per_day: US dollars at list price that all requests together may cost per day (UTC); lowers the shares.
+        shadow: path of a policy file that is asked as well, and only counted.
+    """
+
+    ladder: Annotated[tuple[Word, ...], Field(min_length=1)]
     default: Word
-    below: Word
-    above: Word
-    threshold: FiniteFloat
+    thresholds: dict[Word, FiniteFloat] = Field(default_factory=dict)
+    shares: dict[Word, Share] = Field(default_factory=dict)
+    usd_per_day: PositiveFloat | None = None
+    calibration: CalibrationPolicy = CalibrationPolicy()
+    tenants: dict[Word, TenantRouting] = Field(default_factory=dict)
+    shadow: str | None = None
     length: Length
     weights: Weights
     words: Words
+
+    @property
+    def upper(self) -> tuple[Word, ...]:
+        """The tiers above the lowest, from the cheapest."""
+        return self.ladder[1:]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the thresholds follow the recent scores."""
+        return bool(self.shares) or self.usd_per_day is not None
+
+    @model_validator(mode="after")
+    def _is_a_ladder(self) -> Self:
+        if len(set(self.ladder)) < len(self.ladder):
+            raise ValueError("ladder: each tier once, from the cheapest to the strongest")
+        if self.default not in self.ladder:
+            raise ValueError(f"default: {self.default!r} is not on the ladder: {', '.join(self.ladder)}")
+        if set(self.thresholds) != set(self.upper):
+            raise ValueError(f"thresholds: one for each tier above the lowest, {_names(self.upper)}, and for no other")
+        scores = [self.thresholds[tier] for tier in self.upper]
+        if scores != sorted(scores):
+            raise ValueError("thresholds: they must rise along the ladder")
+        every = {"shares": self.shares} | {f"tenants.{name}.shares": it.shares for name, it in self.tenants.items()}
+        for name, shares in every.items():
+            if unknown := sorted(set(shares) - set(self.upper)):
+                raise ValueError(f"{name}: {_names(unknown)} is not a tier above the lowest: {_names(self.upper)}")
+        if self.shares and set(self.shares) != set(self.upper):
+            raise ValueError(f"shares: one for each tier above the lowest: {_names(self.upper)}")
+        if sum(self.shares.values()) > 1:
+            raise ValueError("shares: together they are more than 1")
+        if self.usd_per_day is not None and not self.shares and len(self.upper) > 1:
+            raise ValueError("usd_per_day: with more than one tier above the lowest, say in shares how they relate")
+        return self
+
+
+def _names(tiers: Iterable[str]) -> str:
+    return ", ".join(tiers) or "none"

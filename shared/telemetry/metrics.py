@@ -49,6 +49,18 @@ REEMBEDDING_LEFT = Gauge("forebay_cache_reembedding_left", "Entries of the previ
 # router
 ROUTED = Counter("forebay_requests_routed", "Routing decisions", ["tier", "freshness"])
 
+ROUTER_SHARE = Gauge("forebay_router_share", "Share of requests that a tier is to have", ["tier"])
+ROUTER_THRESHOLD = Gauge("forebay_router_threshold", "Score from which a tier begins", ["tier"])
+ROUTER_SPENT = Gauge("forebay_router_spent_usd", "US dollars at list price that answers have cost today (UTC)")
+ROUTER_CAPPED = Counter("forebay_router_capped", "Requests over their tenant's limits, by what became of them", ["end"])
+TIERS_AVOIDED = Counter(
+    "forebay_router_tiers_avoided", "Requests that another tier got, for this one is unwell", ["tier"]
+)
+ROUTER_SHADOW = Counter("forebay_router_shadow", "Decisions, and those of the policy tried out", ["tier", "shadow"])
+ROUTER_SHADOW_COST = Counter(
+    "forebay_router_shadow_cost_usd", "Expected cost of what was decided, and of what the other would have", ["policy"]
+)
+
 # inference
 CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "model", "outcome"])
 CALL_SECONDS = Histogram("forebay_provider_call_seconds", "Duration of one call", ["tier"], buckets=_SECONDS)

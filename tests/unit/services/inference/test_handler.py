@@ -1,7 +1,7 @@
 """One request at inference: how often it calls, how long it waits, what it tells in the end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ import tenacity
 
 from services.inference.completion import Completion
 from services.inference.errors import (
+    ContentFiltered,
     ContextWindowExceeded,
     ProviderAuth,
     ProviderError,
@@ -23,6 +24,7 @@ from services.inference.handler import LONGEST_WAIT_S, RETRY_AFTER_SPREAD, Infer
 from shared.events import (
     CacheVerdict,
     Event,
+    LaneThrottled,
     ReplyAddress,
     Request,
     RequestRouted,
@@ -69,7 +71,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
 async def run(provider: FakeProvider, event: RequestRouted | None = None, **policy: Any) -> Event:
     """The only event that follows."""
     rules = make.policy(**{f"tiers__light__{name}": value for name, value in policy.items()})
-    (outcome,) = await Inference(rules, provider, provider.clock).routed(event or make.routed())
+    outcome, *_ = await Inference(rules, provider, provider.clock).routed(event or make.routed())
     return outcome
 
 
@@ -83,6 +85,23 @@ async def failed(provider: FakeProvider, event: RequestRouted | None = None, **p
     outcome = await run(provider, event, **policy)
     assert isinstance(outcome, ResponseFailed)
     return outcome
+
+
+async def throttled(error: ProviderError) -> Sequence[Event]:
+    """What follows a failure beside it."""
+    clock = HurriedClock()
+    provider = FakeProvider(clock, *[error] * 3)
+    _, *others = await Inference(make.policy(), provider, clock).routed(make.routed())
+    return others
+
+
+async def test_a_provider_that_is_in_trouble_is_told_of_and_one_that_refuses_a_prompt_is_not() -> None:
+    (signal,) = await throttled(ProviderFault("500"))
+    assert isinstance(signal, LaneThrottled)
+    assert (signal.lane, signal.tier, signal.reason) == ("local/tiny", "light", "provider_fault")
+    (signal,) = await throttled(RateLimited("429", retry_after_s=1))
+    assert isinstance(signal, LaneThrottled)
+    assert not await throttled(ContentFiltered("no"))
 
 
 def until(seconds: float) -> RequestRouted:
