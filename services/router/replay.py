@@ -115,7 +115,7 @@ async def stored(pool: "Pool", since: datetime, until: datetime, *, tenant: str 
     """
     async with database.reading("the stored requests", patience_s=PATIENCE_S):
         rows = await pool.fetch(SQL["routed"], since, until, tenant, limit)
-    return sorted((_stored(row) for row in rows), key=lambda one: one.request.accepted_at)
+    return sorted((_stored(dict(row)) for row in rows), key=lambda one: one.request.accepted_at)
 
 
 def replay(rows: Sequence[Stored], policy: Policy, score: Scores) -> Replayed:
