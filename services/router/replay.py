@@ -86,6 +86,12 @@ class Replayed:
         """How many there were."""
         return self.was.total()
 
+    def moves(self) -> Iterator[tuple[str, str, int]]:
+        """From which tier to which, and how many requests; the most first."""
+        moves = Counter((each.stored.tier, each.tier) for each in self.disagreements)
+        for (was, would), count in moves.most_common():
+            yield was, would, count
+
 
 class Then:
     """A clock that shows the time of the request at hand."""
@@ -202,10 +208,3 @@ def _unit(numbers: Sequence[float]) -> "NDArray[np.float32]":
     vector = np.array(numbers, dtype=np.float32)
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length else vector
-
-
-def steps(done: Replayed) -> Iterator[tuple[str, str, int]]:
-    """From which tier to which, and how many requests; the most first."""
-    moves = Counter((each.stored.tier, each.tier) for each in done.disagreements)
-    for (was, would), count in moves.most_common():
-        yield was, would, count

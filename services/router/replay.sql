@@ -5,7 +5,7 @@ SELECT q.id, q.tenant, q.priority, q.digest, q.accepted_at, q.body AS asked, a.t
 FROM responses AS a
 JOIN requests AS q USING (id)
 LEFT JOIN cache_entries AS e ON e.entry_id = a.id
-WHERE a.id >= forebay_first_id($1 - interval '1 hour') AND a.completed_at >= $1 AND a.completed_at < $2
+WHERE a.id >= forebay_first_id($1::timestamptz - interval '1 hour') AND a.completed_at >= $1 AND a.completed_at < $2
   AND a.source = a.tier AND ($3::text IS NULL OR a.tenant = $3)
 ORDER BY a.completed_at DESC
 LIMIT $4

@@ -1,4 +1,9 @@
-"""The command ``forebay``."""
+"""The command ``forebay``.
+
+A service brings commands of its own by an entry point of the group ``forebay.commands``: a function that adds them.
+"""
+
+from importlib.metadata import entry_points
 
 import typer
 
@@ -14,6 +19,8 @@ stack.register(app)
 requests.register(app)
 cache.register(app)
 demo.register(app)
+for point in entry_points(group="forebay.commands"):
+    point.load()(app)
 
 
 def main() -> None:

@@ -1,7 +1,13 @@
 """Routing on the real stack: what is announced about a tier is obeyed by the requests that come after."""
 
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +15,8 @@ from infra.local.stack import Stack
 from shared import envelope
 from shared.events import LaneThrottled
 from shared.rabbitmq import RabbitBroker
-from tests.e2e.conftest import Api, eventually
+from shared.settings import packaged_policy
+from tests.e2e.conftest import Api, Rows, eventually
 
 COUNTRIES = cycle(["Peru", "Chile", "Kenya", "Nepal", "Laos", "Ghana", "Mali", "Fiji", "Togo", "Oman", "Cuba", "Iran"])
 
@@ -45,3 +52,26 @@ async def test_a_tier_in_trouble_is_avoided_until_it_is_well(api: Api, stack: St
         return bool((await route())["tier"] == "light")
 
     await eventually(well)
+
+
+async def test_what_was_asked_is_replayed_through_another_policy(
+    api: Api, rows: Rows, tenant: str, tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    await api.answer("What is the capital of Norway?")
+    await api.answer("Prove step by step that seven is a prime number.")
+    await rows.settled(2)
+    new = tmp_path / "new.toml"
+    text = packaged_policy().read_text()
+    new.write_text(re.sub(r"^premium = 2\.0$", "premium = -9.0", text, flags=re.MULTILINE))
+    arguments = ("router", "replay", "--policy", str(new), "--since", "1h", "--tenant", tenant)
+    told = await asyncio.to_thread(cli, *arguments, "--json")
+    assert told.returncode == 0, told.stderr
+    shown = json.loads(told.stdout)
+    assert (shown["requests"], shown["was"], shown["would"]) == (2, {"light": 1, "premium": 1}, {"premium": 2})
+    assert shown["would_usd"] > shown["was_usd"] > 0
+    (moved,) = shown["disagreements"]
+    assert moved["prompt"] == "What is the capital of Norway?"
+    assert moved["reasons"][-1].endswith("premium from -9")
+    told = await asyncio.to_thread(cli, *arguments)
+    assert told.returncode == 0, told.stderr
+    assert "1 from light to premium" in told.stdout

@@ -7,7 +7,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from services.router.replay import REFUSED, UNKNOWN, Replayed, Stored, replay, steps, stored
+from services.router.replay import REFUSED, UNKNOWN, Replayed, Stored, replay, stored
 from services.router.scoring import Rules
 from shared.policy import Policy
 from tests.support import make
@@ -40,7 +40,7 @@ def test_another_threshold_moves_requests_and_their_cost() -> None:
     done = replayed(rows, make.policy(router__thresholds={"premium": 1.0}))
     assert done.would == {"premium": 3}
     assert done.would_usd == pytest.approx(0.03)
-    assert [*steps(done)] == [("light", "premium", 2)]
+    assert [*done.moves()] == [("light", "premium", 2)]
     assert done.disagreements[0].reasons[-1] == "score +1.5, premium from +1"
 
 
