@@ -2,7 +2,7 @@
 
 import typer
 
-from shared.cli import cache, demo, requests, stack
+from shared.cli import cache, demo, requests, stack, topics
 
 app = typer.Typer(
     name="forebay",
@@ -13,6 +13,7 @@ app = typer.Typer(
 stack.register(app)
 requests.register(app)
 cache.register(app)
+topics.register(app)
 demo.register(app)
 
 
