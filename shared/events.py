@@ -6,12 +6,13 @@ from this module and from ``shared.topology``.
 """
 
 import base64
+import json
 import math
 import struct
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import (
     AfterValidator,
@@ -30,11 +31,13 @@ from pydantic import (
     model_validator,
 )
 
+from shared.topics import term
 from shared.topology import REQUESTS, RESPONSES, SIGNALS, Exchange
 
 DEFAULT_TENANT = "default"
 AUTO = "auto"
 LONGEST_TTL_S = 10 * 365 * 86_400
+LONGEST_TOPIC_S = 7 * 86_400
 
 # A tenant or tier is a word of a routing key.
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -49,6 +52,12 @@ def _without_nul(text: str) -> str:
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
+    return text
+
+
+def _distinctive(text: str) -> str:
+    if not term(text):
+        raise ValueError("has no word that tells some prompts from others")
     return text
 
 
@@ -731,6 +740,112 @@ class CacheInvalidate(Event):
         return self.selector.tenant or ""
 
 
+# Words or a phrase; a prompt in which each of these words occurs concerns the topic.
+Term = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul), AfterValidator(_distinctive)]
+Terms = Annotated[tuple[Term, ...], Field(min_length=1, max_length=50)]
+
+
+def topic_id(terms: Sequence[str], tenant: str | None) -> UUID:
+    """The id of a topic: the same whoever announces it, and in whatever order and spelling its terms are."""
+    said = sorted({term(each) or (each,) for each in terms})
+    return uuid5(_TOPICS, json.dumps([tenant, said]))
+
+
+_TOPICS = UUID("6d3c0f5e-20f1-5a0b-9c44-7e1d0a5b8c11")
+
+
+class TopicCounts(Model):
+    """What a replica of trends counted for one tenant; the empty name stands for all tenants together."""
+
+    tenant: str = Field(pattern=r"^([a-z0-9][a-z0-9_-]{0,63})?$")
+    requests: NonNegativeInt
+    keys: dict[str, PositiveInt]
+
+
+class TopicCounted(Event):
+    """What one replica of trends counted in a few seconds; every replica adds what all of them counted."""
+
+    TYPE = "forebay.topic.counted.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "topic.counted"
+
+    batch_id: UUID
+    counts: tuple[TopicCounts, ...]
+    counted_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.batch_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
+class TopicEvent(Event):
+    """Base of what is said about a topic.
+
+    Attributes:
+        terms: a prompt concerns the topic in which all words of one of these occur, in any order and form.
+        tenant: whose prompts and answers it is about; null: everybody's.
+    """
+
+    terms: Terms
+    tenant: Word | None = None
+    reason: Annotated[Text, StringConstraints(max_length=500)] = ""
+
+    @property
+    def topic_id(self) -> UUID:
+        """The same for whoever announces it."""
+        return topic_id(self.terms, self.tenant)
+
+    @property
+    def subject(self) -> UUID:
+        return self.topic_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant or ""
+
+
+class TopicTrending(TopicEvent):
+    """A topic is asked for far more than usual, or somebody says so: older answers about it are not served.
+
+    It is announced again and again while it holds, so that a lost one heals and whoever starts knows it in seconds;
+    without another it ends by itself at ``until``. Anybody may publish one to ``forebay.signals``; ingest does for its
+    clients.
+
+    Attributes:
+        origin: ``detected`` in the stream of requests; ``told`` from outside; ``repeated`` by trends for who told it.
+        score: how many times its usual share the topic has; null where it was not counted.
+        until: it ends then, unless it is announced again.
+    """
+
+    TYPE = "forebay.topic.trending.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "topic.trending"
+
+    origin: Literal["detected", "told", "repeated"] = "told"
+    score: NonNegativeFloat | None = None
+    since: AwareDatetime
+    until: AwareDatetime
+
+
+class TopicSettled(TopicEvent):
+    """A topic trends no more: older answers about it are served again.
+
+    Attributes:
+        origin: ``detected`` in the stream of requests, or ``told`` from outside: then it is not detected for a while.
+    """
+
+    TYPE = "forebay.topic.settled.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "topic.settled"
+
+    origin: Literal["detected", "told"] = "told"
+    settled_at: AwareDatetime
+
+
 class RouterScored(Event):
     """What a replica of the router has counted since it last said so; counts of all replicas add up.
 
@@ -795,5 +910,6 @@ EVENTS: dict[str, type[Event]] = {
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
         *(RouterScored, LaneThrottled),
+        *(TopicCounted, TopicTrending, TopicSettled),
     )
 }

@@ -21,6 +21,9 @@ from shared.events import (
     RouterScored,
     ShadowCompleted,
     ShadowRequested,
+    TopicCounted,
+    TopicSettled,
+    TopicTrending,
     encode_vector,
 )
 
@@ -175,5 +178,26 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "tier": "premium",
         "until": _LATER,
         "reason": "rate_limited: the provider refused 5 calls",
+    },
+    TopicCounted: {
+        "batch_id": _ID,
+        "counts": [{"tenant": "acme", "requests": 9, "keys": {"earthquake": 4, "tokyo": 3, "earthquake tokyo": 3}}],
+        "counted_at": _LATER,
+    },
+    TopicTrending: {
+        "terms": ["earthquake tokyo"],
+        "tenant": "acme",
+        "origin": "detected",
+        "score": 21.5,
+        "reason": "4.3 % of the requests, usually 0.2 %",
+        "since": _THEN,
+        "until": datetime(2026, 1, 2, 3, 5, 7, tzinfo=UTC),
+    },
+    TopicSettled: {
+        "terms": ["earthquake tokyo"],
+        "tenant": "acme",
+        "origin": "detected",
+        "reason": "below 1.5 times its usual share",
+        "settled_at": _LATER,
     },
 }

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from shared.cli import cache, demo, requests, stack
+from shared.cli import cache, demo, requests, stack, topics
 
 app = typer.Typer(
     name="forebay",
@@ -18,6 +18,7 @@ app = typer.Typer(
 stack.register(app)
 requests.register(app)
 cache.register(app)
+topics.register(app)
 demo.register(app)
 for point in entry_points(group="forebay.commands"):
     point.load()(app)

@@ -14,6 +14,7 @@ from shared.policy.freshness import FreshnessPolicy
 from shared.policy.routing import RouterPolicy
 from shared.policy.section import Section
 from shared.policy.tiers import LOCAL, Price, Tier
+from shared.policy.trends import TrendsPolicy
 
 
 class Policy(Section):
@@ -24,6 +25,7 @@ class Policy(Section):
     router: RouterPolicy
     cache: CachePolicy = Field(default_factory=CachePolicy)
     freshness: FreshnessPolicy
+    trends: TrendsPolicy = TrendsPolicy()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -82,3 +82,10 @@ TICK_SECONDS = Histogram("forebay_write_transaction_seconds", "Duration of one w
 POISON = Counter("forebay_poison_rows", "Events that could not be stored and were dead-lettered")
 UNCACHED = Counter("forebay_answers_uncached", "Answers that become no cache entry, by reason", ["reason"])
 REMOVED = Counter("forebay_cache_entries_removed", "Entries deleted: expired, invalidated or evicted", ["reason"])
+
+# trends
+TOPICS_COUNTED = Counter("forebay_trends_requests", "Requests whose topics were counted by this replica")
+TOPICS_KEPT = Gauge("forebay_trends_topics", "Topics that are counted at present")
+TRENDING = Gauge("forebay_trends_trending", "Topics that trend, by this replica's counts")
+TRENDS_BEGUN = Counter("forebay_trends_begun", "Topics that began to trend, by this replica's counts")
+TOPICS_IN_FORCE = Gauge("forebay_cache_topics", "Trending topics that this replica of the cache heeds")

@@ -46,7 +46,7 @@ class Desk:
     def __init__(self, **policy: Any) -> None:
         self.replica, self.table = Replica(**policy), Table()
         it = self.replica
-        admin = Admin(it.policy, it.handler, it.audits, it.front, cast("Pool", self.table), it.clock)
+        admin = Admin(it.policy, it.handler, it.audits, it.front, it.trending, cast("Pool", self.table), it.clock)
         transport = httpx.ASGITransport(Starlette(routes=list(admin.routes())))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://cache")
 
