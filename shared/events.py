@@ -878,9 +878,8 @@ class LaneThrottled(Event):
     """A provider said "slow down", or nothing at all: every replica leaves the lane alone until then.
 
     Attributes:
-        lane: the model that is called.
-        tier: whose requests run there.
-        until: when to try again; a time that is past takes an earlier word back.
+        lane: the model that is called, by litellm's name or ``local/…``.
+        until: when to try again; null takes an earlier word back: all is well.
     """
 
     TYPE = "forebay.lane.throttled.v1"
@@ -890,9 +889,8 @@ class LaneThrottled(Event):
 
     signal_id: UUID
     lane: str
-    tier: Word
-    until: AwareDatetime
-    reason: str
+    until: AwareDatetime | None = None
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
 
     @property
     def subject(self) -> UUID:

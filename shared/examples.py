@@ -175,7 +175,6 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
     LaneThrottled: {
         "signal_id": _ID,
         "lane": "gpt-4o",
-        "tier": "premium",
         "until": _LATER,
         "reason": "rate_limited: the provider refused 5 calls",
     },

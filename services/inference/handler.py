@@ -11,7 +11,7 @@ import stamina
 import structlog
 
 from services.inference.completion import Completion
-from services.inference.errors import DeadlineExceeded, ProviderError, ProviderTimeout
+from services.inference.errors import DeadlineExceeded, ProviderError, ProviderTimeout, ProviderUnreachable, RateLimited
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import Event, LaneThrottled, Request, RequestRouted, ResponseCompleted, ResponseFailed
@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 20.0
 JITTER_S: Final = 2.0
-# Seconds for which the router avoids a tier after all attempts at a request have failed there.
+# Seconds for which the router avoids a lane after all attempts at a request have failed there.
 LEFT_ALONE_S: Final = 30.0
 # Clients that were told the same Retry-After come back spread over this share of it.
 RETRY_AFTER_SPREAD: Final = 0.25
@@ -50,7 +50,7 @@ class Inference:
         """``response.completed.<tier>``, or ``response.failed.<code>``.
 
         With the latter ``lane.throttled`` where the provider could not be reached or wanted no more: the router then
-        leaves its tier alone for a while.
+        leaves it alone for a while.
         """
         call = _Call(event, self._policy.tiers[event.route.tier], self._provider, self._clock)
         try:
@@ -185,15 +185,14 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: int, now: datet
 
 
 def _throttled(event: RequestRouted, error: ForebayError, now: datetime) -> Sequence[LaneThrottled]:
-    """The signal that a tier's provider is in trouble; none where the fault is the request's."""
-    if not isinstance(error, ProviderError) or not error.retryable:
+    """The signal that a provider is in trouble; none where a prompt alone can have brought the failure about."""
+    if not isinstance(error, RateLimited | ProviderUnreachable):
         return ()
     pause_s = LEFT_ALONE_S if error.retry_after_s is None else error.retry_after_s
     return (
         LaneThrottled(
             signal_id=uuid5(event.request.id, LaneThrottled.TYPE),
             lane=event.route.model,
-            tier=event.route.tier,
             until=now + timedelta(seconds=pause_s),
             reason=error.code,
         ),

@@ -35,14 +35,13 @@ class Replica:
         shadow = None
         if other is not None:
             alone = Thresholds(other.router, ledger, clock, alone=True)
-            shadow = Shadow(decides(other, alone, health, ledger), ledger)
+            shadow = Shadow(decides(other, alone, health, ledger, live=False), ledger)
         return cls(Router(policy, decider, shadow, clock), News(thresholds, ledger, health, broker, clock), ledger)
 
 
-def decides(policy: Policy, thresholds: Thresholds, health: Health, ledger: Ledger) -> Decider:
+def decides(policy: Policy, thresholds: Thresholds, health: Health, ledger: Ledger, *, live: bool = True) -> Decider:
     """One who decides by a policy."""
-    caps = Caps(policy.router, ledger)
-    return Decider(policy, Rules(policy.router).score, thresholds, health, ledger, caps)
+    return Decider(policy, Rules(policy.router).score, thresholds, health, Caps(policy.router, ledger), live=live)
 
 
 def tried_out(policy: Policy, beside: Path) -> Policy | None:

@@ -36,6 +36,11 @@ class Boundary:
         """A threshold that somebody has set: the score itself is enough."""
         return cls(place_of(score))
 
+    @classmethod
+    def nowhere(cls) -> "Boundary":
+        """A tier that no request reaches by its score."""
+        return cls(FARTHEST, 0.0)
+
     @property
     def score(self) -> float:
         """The same as a score."""
@@ -75,7 +80,14 @@ class RecentScores:
 
     def total(self, now: float) -> float:
         """Requests, each weighted by its age."""
-        return (sum(self._weights.values()) + self._neutral) / self._grown(now)
+        grown = self._grown(now)  # first: it may scale what is added up here
+        return (sum(self._weights.values()) + self._neutral) / grown
+
+    def share_from(self, place: int) -> float:
+        """The share of all requests that have this score or a higher one."""
+        total = sum(self._weights.values()) + self._neutral
+        reached = sum(weight for each, weight in self._weights.items() if each >= place)
+        return reached / total if total else 0.0
 
     def boundary(self, share: float, *, neutral_above: bool) -> Boundary:
         """Where the uppermost ``share`` of all requests begins.
@@ -86,6 +98,8 @@ class RecentScores:
         """
         total = sum(self._weights.values()) + self._neutral
         left = share * total - (self._neutral if neutral_above else 0.0)
+        if left <= 0:
+            return Boundary.nowhere()
         for place in sorted(self._weights, reverse=True):
             if place < 0 and self._neutral and not neutral_above:
                 return Boundary(0)
@@ -94,7 +108,7 @@ class RecentScores:
             if (weight := self._weights[place]) > left:
                 return Boundary(place, left / weight)
             left -= weight
-        return Boundary(-FARTHEST)
+        return Boundary(0 if self._neutral and not neutral_above else -FARTHEST)
 
     def _grown(self, now: float) -> float:
         """What a request of this moment weighs, beside those of the beginning, which weigh 1: older ones are not

@@ -35,7 +35,6 @@ class Caps:
 
     def __init__(self, policy: RouterPolicy, ledger: Ledger) -> None:
         self._tenants = policy.tenants
-        self._lowest = policy.ladder[0]
         self._ledger = ledger
         self._buckets = {
             name: {tier: _Bucket(share) for tier, share in tenant.shares.items()}

@@ -59,7 +59,8 @@ def explain(
         route = decider.decide(_request(prompt, model, tenant))
     except KeyError:
         fail(f"the policy knows no model {model!r}; it has the tiers {', '.join(rules.tiers)}")
-    assert isinstance(route, Route), "nothing was spent yet"
+    if not isinstance(route, Route):
+        fail(route.reason)
     if as_json:
         out.print_json(route.model_dump_json())
         return
@@ -73,7 +74,7 @@ def replay_command(
     policy: Annotated[Path, typer.Option("--policy", help="The policy to try.")],
     since: Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")] = "24h",
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's requests.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The latest so many at the most.")] = 100_000,
+    limit: Annotated[int, typer.Option(min=1, help="The latest so many at the most.")] = 20_000,
     show: Annotated[int, typer.Option(min=0, help="Disagreements to show.")] = 10,
     dsn: Annotated[str | None, typer.Option(help="PostgreSQL; default: the local stack's.")] = None,
     home: Home = HOME,

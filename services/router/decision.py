@@ -1,16 +1,14 @@
-"""One decision: the tier a request asks for or deserves, then what health, cost and the tenant's limits make of it.
+"""One decision: the tier a request asks for or deserves, then what trouble and the tenant's limits make of it.
 
-The steps, each of which leaves its reason: pinned, or scored → the tier of that score → among this and the stronger
-ones, the cheapest that is well → the tenant's limits.
+The steps, each of which leaves its reason: pinned, or scored → the tier of that score → if that is in trouble, the next
+stronger one that is well → the tenant's limits.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.router.caps import Caps
 from services.router.health import Health
-from services.router.ledger import Ledger
 from services.router.scoring import Scored, Scores
 from services.router.thresholds import Begins, Thresholds
 from shared.events import Request, Route
@@ -20,6 +18,7 @@ from shared.telemetry import metrics
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
+    from prometheus_client import Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +32,16 @@ class Decider:
     """Decides by one policy; what it has seen is its own, so that a second one can decide beside it."""
 
     def __init__(
-        self, policy: Policy, score: Scores, thresholds: Thresholds, health: Health, ledger: Ledger, caps: Caps
+        self, policy: Policy, score: Scores, thresholds: Thresholds, health: Health, caps: Caps, *, live: bool = True
     ) -> None:
+        """``live``: its decisions are carried out, so they are counted in the metrics."""
         self._policy = policy
         self._ladder = policy.router.ladder
         self._score = score
         self._thresholds = thresholds
         self._health = health
-        self._ledger = ledger
         self._caps = caps
+        self._live = live
 
     def decide(self, request: Request, vector: "NDArray[float32] | None" = None) -> Route | Refused:
         """Where a request is to run, and why. ``vector`` is the embedding of its prompt, of length 1.
@@ -50,72 +50,73 @@ class Decider:
             KeyError: the policy knows no such model as the request asks for.
         """
         pinned = self._policy.tier_of(request.model)
-        scored = None
         self._caps.arrived(request.tenant)
+        scored = None
         if pinned is not None:
-            tier, reasons = pinned, [f"the request asks for {request.model}"]
+            tier = pinned
+            reasons: tuple[str, ...] = (f"the request asks for {request.model}",)
         else:
             scored = self._score(request.prompt, vector)
             tier, reasons = self._deserved(request, scored)
-            tier, avoided = self._will_do(tier)
-            reasons += avoided
-        tier, capped = self._allowed(request.tenant, tier)
-        if capped and self._caps.fails(request.tenant):
-            metrics.ROUTER_CAPPED.labels("failed").inc()
-            return Refused(capped)
-        if capped:
-            metrics.ROUTER_CAPPED.labels("lowered").inc()
-            reasons.append(capped)
+        tier, limits = self._allowed(request.tenant, tier)
+        if limits and self._caps.fails(request.tenant):
+            self._count(metrics.ROUTER_CAPPED.labels("failed"))
+            return Refused(*limits)
+        avoided: tuple[str, ...] = ()
+        if limits:
+            self._count(metrics.ROUTER_CAPPED.labels("lowered"))
+        elif scored is not None:
+            tier, avoided = self._well(request.tenant, tier, scored)
         self._caps.take(request.tenant, tier)
         return Route(
             tier=tier,
             model=self._policy.tiers[tier].model,
             score=scored.value if scored else None,
             scorer=scored.by if scored else None,
-            reasons=tuple(reasons),
+            reasons=(*reasons, *limits, *avoided),
         )
 
-    def _deserved(self, request: Request, scored: Scored) -> tuple[str, list[str]]:
+    def _deserved(self, request: Request, scored: Scored) -> tuple[str, tuple[str, ...]]:
         self._thresholds.count(scored.by, scored.value if scored.informed else None)
         if not scored.informed:
-            return self._policy.router.default, ["no signal: the default"]
+            return self._policy.router.default, ("no signal: the default",)
         begins = self._thresholds.of(scored.by)
         reached = [tier for tier in self._ladder[1:] if begins.boundaries[tier].reached(scored.value, request.id)]
         tier = reached[-1] if reached else self._ladder[0]
-        return tier, [*scored.fired, _comparison(scored, tier, begins)]
+        return tier, (*scored.fired, _comparison(scored, tier, begins))
 
-    def _will_do(self, tier: str) -> tuple[str, list[str]]:
-        """The cheapest of this tier and the stronger ones that is well; where none is, this one: it waits."""
-        will_do = self._ladder[self._ladder.index(tier) :]
-        well = [name for name in will_do if self._health.trouble(name) is None]
-        if not well:
-            trouble = self._health.trouble(tier)
-            return tier, [f"{tier} is in trouble ({trouble}), and nothing stronger is well"]
-        chosen = self._cheapest(well)
-        if chosen == tier:
-            return tier, []
-        if trouble := self._health.trouble(tier):
-            metrics.TIERS_AVOIDED.labels(tier).inc()
-            return chosen, [f"{tier} is in trouble ({trouble}): {chosen} instead"]
-        return chosen, [f"{chosen} costs less than {tier} at present"]
-
-    def _cheapest(self, tiers: Sequence[str]) -> str:
-        """By what answers cost of late; by the order of the ladder where that is not known of all, or is equal."""
-        costs = [self._ledger.cost_of(tier) for tier in tiers]
-        known = [cost for cost in costs if cost is not None]
-        return tiers[known.index(min(known))] if len(known) == len(tiers) else tiers[0]
-
-    def _allowed(self, tenant: str, tier: str) -> tuple[str, str | None]:
-        """The strongest tier up to this one that the tenant's limits allow, and what kept it from this one."""
+    def _allowed(self, tenant: str, tier: str) -> tuple[str, tuple[str, ...]]:
+        """The strongest tier up to this one that the tenant's limits allow, and what kept it from this one, if so."""
         over = self._caps.over(tenant, tier)
         if over is None:
-            return tier, None
-        lower = self._ladder[: self._ladder.index(tier)] if tier in self._ladder else self._ladder[:1]
-        for name in reversed(lower):
-            if self._caps.over(tenant, name) is None:
-                return name, f"{over}: {name} instead of {tier}"
-        lowest = self._ladder[0]
-        return lowest, f"{over}: {lowest} instead of {tier}" if lowest != tier else f"{over}: already the lowest tier"
+            return tier, ()
+        lower = self._ladder[: self._ladder.index(tier)] if tier in self._ladder else self._ladder
+        within = next((name for name in reversed(lower) if self._caps.over(tenant, name) is None), self._ladder[0])
+        return within, (f"{over}: {within} instead of {tier}" if within != tier else f"{over}: already the lowest",)
+
+    def _well(self, tenant: str, tier: str, scored: Scored) -> tuple[str, tuple[str, ...]]:
+        """This tier or, where it is in trouble, the next stronger one that is well and may be paid for.
+
+        Where there is none, the request waits in the queue of the tier it deserves: nothing is lost by that.
+        """
+        trouble = self._trouble(tier)
+        if trouble is None:
+            return tier, ()
+        stronger = self._ladder[self._ladder.index(tier) + 1 :]
+        if self._thresholds.of(scored.by).lowered:
+            return tier, (f"{tier} is in trouble ({trouble}), and the budget allows nothing stronger",)
+        for name in stronger:
+            if self._trouble(name) is None and self._caps.over(tenant, name) is None:
+                self._count(metrics.TIERS_AVOIDED.labels(tier))
+                return name, (f"{tier} is in trouble ({trouble}): {name} instead",)
+        return tier, (f"{tier} is in trouble ({trouble}), and nothing stronger will do",)
+
+    def _trouble(self, tier: str) -> str | None:
+        return self._health.trouble(self._policy.tiers[tier].model)
+
+    def _count(self, counter: "Counter") -> None:
+        if self._live:
+            counter.inc()
 
 
 def _comparison(scored: Scored, tier: str, begins: Begins) -> str:
@@ -124,8 +125,11 @@ def _comparison(scored: Scored, tier: str, begins: Begins) -> str:
     if beside is None:
         return f"score {scored.value:+.4g}, and one tier only"
     boundary = begins.boundaries[beside]
-    text = f"score {scored.value:+.4g}, {beside} from {boundary.score:+.4g}"
     if not begins.shares:
-        return text
+        return f"score {scored.value:+.4g}, {beside} from {boundary.score:+.4g}"
+    share = f"{beside} for {begins.shares[beside]:.1%} of requests{', by the budget' if begins.lowered else ''}"
+    if boundary == boundary.nowhere():
+        return f"score {scored.value:+.4g}, {share}"
     part = "" if boundary.portion in (0.0, 1.0) else f", {boundary.portion:.0%} of those at it"
-    return f"{text}{part}, for {begins.shares[beside]:.1%} of requests"
+    sign = "above" if boundary.portion == 0 else "from"
+    return f"score {scored.value:+.4g}, {share}: {sign} {boundary.score:+.4g}{part}"

@@ -3,10 +3,11 @@
 A replica adds up the answers it hears of. What was spent before it began to listen, it reads from PostgreSQL once.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -35,8 +36,8 @@ class Ledger:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._day: date = clock.now().date()
-        self._spent: defaultdict[str, float] = defaultdict(float)
-        self._before: defaultdict[str, float] = defaultdict(float)  # this replica listened
+        self._spent: defaultdict[str, float] = defaultdict(float)  # by tenant, since this replica listens
+        self._before: defaultdict[str, float] = defaultdict(float)
         self._heard_since: datetime | None = None
         self._means: dict[str, tuple[int, float]] = {}
         self.behind = True
@@ -45,6 +46,8 @@ class Ledger:
         """From now on every answer is heard of; of what was before, only PostgreSQL knows."""
         self.behind = True
         self._heard_since = self._clock.now()
+        for tenant, usd in self._spent.items():  # until it is read, what was heard before is the best that is known
+            self._before[tenant] += usd
         self._spent.clear()
 
     def heard(self, answer: ResponseCompleted) -> None:
@@ -93,8 +96,22 @@ class Ledger:
             log.warning("what was spent earlier today is not known yet", error=str(error))
             return
         if since == self._heard_since and midnight.date() == self._today():
-            self._before = defaultdict(float, {row["tenant"]: row["usd"] for row in rows})
+            self._before = defaultdict(float)
+            for row in rows:
+                self._before[row["tenant"]] += row["usd"]
+            self._learn_means([dict(row) for row in rows])
         self.behind = since != self._heard_since
+
+    def _learn_means(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What a tier's answers cost today is known from the start, where more were bought than heard of."""
+        bought: Counter[str] = Counter()
+        usd: defaultdict[str, float] = defaultdict(float)
+        for row in rows:
+            bought[row["tier"]] += row["answers"]
+            usd[row["tier"]] += row["usd"]
+        for tier, count in bought.items():
+            if count > self._means.get(tier, (0, 0.0))[0]:
+                self._means[tier] = count, usd[tier] / count
 
     def _today(self) -> date:
         today = self._clock.now().date()

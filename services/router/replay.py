@@ -1,8 +1,8 @@
 """Stored requests once more, through another policy: where they would have run, and at what cost.
 
 Requests come in the order they were accepted in, and time is theirs: thresholds are calibrated, budgets spent and
-tenants' limits held as on that day. Costs are estimates: a request's own tokens, as they were counted, at what a token
-of the tier cost on average in these rows.
+tenants' limits held as on that day. Costs are estimates: a request's own tokens, as they were counted, at the policy's
+price or at what a token of that tier and model cost on average in these rows.
 """
 
 import json
@@ -42,15 +42,23 @@ class Stored:
 
     Attributes:
         vector: embedding of its prompt, of length 1; None where none was kept.
-        tokens: read and written, as the provider counted them.
+        model: that answered.
+        input_tokens: as the provider counted them; so are output_tokens.
         cost_usd: US dollars at list price.
     """
 
     request: Request
     vector: "NDArray[np.float32] | None"
     tier: str
-    tokens: int
+    model: str
+    input_tokens: int
+    output_tokens: int
     cost_usd: float
+
+    @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Replayed:
         would: requests by the tier they would have run at; ``refused`` and ``unknown model`` are of these too.
         was_usd: what they cost.
         would_usd: what they would have cost, by estimate.
-        guessed: requests whose cost elsewhere is not known, for no row tells what that tier costs: taken as it was.
+        guessed: requests whose cost is not known, for no row was run so and the policy has no price: taken as it was.
     """
 
     was: Counter[str] = field(default_factory=Counter)
@@ -132,20 +140,19 @@ def replay(rows: Sequence[Stored], policy: Policy, score: Scores) -> Replayed:
     clock = Then(rows[0].request.accepted_at)
     ledger = Ledger(clock)
     thresholds = Thresholds(policy.router, ledger, clock, alone=True)
-    decider = Decider(policy, score, thresholds, Health(clock), ledger, Caps(policy.router, ledger))
-    prices = _per_token(rows)
+    decider = Decider(policy, score, thresholds, Health(clock), Caps(policy.router, ledger), live=False)
+    prices = _Prices(rows, policy)
     for row in rows:
         clock.turn(row.request.accepted_at)
         tier, reasons = _decided(decider, row)
-        price = prices.get(tier)
-        guessed = price is None and tier in policy.tiers and tier != row.tier
         runs = tier in policy.tiers
-        cost_usd = 0.0 if not runs else row.cost_usd if price is None or tier == row.tier else price * row.tokens
+        estimate = prices.of(row, tier) if runs else 0.0
+        cost_usd = row.cost_usd if estimate is None else estimate
         done.was[row.tier] += 1
         done.would[tier] += 1
         done.was_usd += row.cost_usd
         done.would_usd += cost_usd
-        done.guessed += guessed
+        done.guessed += estimate is None
         if tier != row.tier:
             done.disagreements.append(Disagreement(row, tier, reasons))
         if runs:
@@ -165,14 +172,26 @@ def _decided(decider: Decider, row: Stored) -> tuple[str, Sequence[str]]:
             return decided.tier, decided.reasons
 
 
-def _per_token(rows: Sequence[Stored]) -> Mapping[str, float]:
-    """US dollars a token of each tier cost on average; a tier without tokens is not there."""
-    usd: defaultdict[str, float] = defaultdict(float)
-    tokens: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        usd[row.tier] += row.cost_usd
-        tokens[row.tier] += row.tokens
-    return {tier: usd[tier] / count for tier, count in tokens.items() if count}
+class _Prices:
+    """What requests cost elsewhere: by the policy's own price, or as tokens of that tier and model did on average."""
+
+    def __init__(self, rows: Sequence[Stored], policy: Policy) -> None:
+        self._policy = policy
+        self._usd: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._tokens: Counter[tuple[str, str]] = Counter()
+        for row in rows:
+            self._usd[row.tier, row.model] += row.cost_usd
+            self._tokens[row.tier, row.model] += row.tokens
+
+    def of(self, row: Stored, tier: str) -> float | None:
+        """US dollars of a request at a tier of the policy; None where nothing tells."""
+        runs = self._policy.tiers[tier]
+        if (tier, runs.model) == (row.tier, row.model):
+            return row.cost_usd
+        if (price := self._policy.prices.get(runs.priced_model)) is not None:
+            return (price.input * row.input_tokens + price.output * row.output_tokens) / 1e6
+        tokens = self._tokens[tier, runs.model]
+        return self._usd[tier, runs.model] / tokens * row.tokens if tokens else None
 
 
 def _answer(row: Stored, tier: str, cost_usd: float, now: datetime) -> ResponseCompleted:
@@ -185,7 +204,7 @@ def _answer(row: Stored, tier: str, cost_usd: float, now: datetime) -> ResponseC
         output_text="",
         model=tier,
         tier=tier,
-        usage=Usage(input_tokens=row.tokens, output_tokens=0),
+        usage=Usage(input_tokens=row.input_tokens, output_tokens=row.output_tokens),
         cost_usd=cost_usd,
         accepted_at=request.accepted_at,
         completed_at=now,
@@ -199,7 +218,9 @@ def _stored(row: Mapping[str, Any]) -> Stored:
         request=Request.model_validate(json.loads(row["asked"]) | columns),
         vector=None if embedding is None else _unit(json.loads(embedding)),
         tier=row["tier"],
-        tokens=row["input_tokens"] + row["output_tokens"],
+        model=row["model"] or "",
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
         cost_usd=row["cost_usd"],
     )
 

@@ -1,4 +1,9 @@
-"""Another policy, asked beside the one that decides: what it would have done, and what that would have cost."""
+"""Another policy, asked beside the one that decides: what it would have done, and what that would have cost.
+
+It sees the requests of this replica only, and its budget and limits go by what is really spent.
+"""
+
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -6,6 +11,10 @@ from services.router.decision import Decider, Refused
 from services.router.ledger import Ledger
 from shared.events import Request, Route
 from shared.telemetry import metrics
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -17,16 +26,19 @@ class Shadow:
         self._other = other
         self._ledger = ledger
 
-    def beside(self, request: Request, vector: "object", route: Route) -> Route:
-        """The route, with the tier that the other policy would have taken."""
+    def beside(self, request: Request, vector: "NDArray[float32] | None", route: Route) -> Route:
+        """The route, with the tier that the other policy would have taken; none where it would have refused."""
         try:
-            would = self._other.decide(request, vector)  # type: ignore[arg-type]
+            would = self._other.decide(request, vector)
         except KeyError:  # the request names a model that the other policy does not know
             would = Refused("an unknown model")
         tier = "none" if isinstance(would, Refused) else would.tier
         metrics.ROUTER_SHADOW.labels(route.tier, tier).inc()
-        for policy, taken in (("this", route.tier), ("shadow", tier)):
-            metrics.ROUTER_SHADOW_COST.labels(policy).inc(self._ledger.cost_of(taken) or 0.0)
+        costs = {"this": self._ledger.cost_of(route.tier), "shadow": self._ledger.cost_of(tier)}
+        known = {policy: usd for policy, usd in costs.items() if usd is not None}
+        for policy, usd in known.items():
+            if len(known) == len(costs):  # or the two could not be compared
+                metrics.ROUTER_SHADOW_COST.labels(policy).inc(usd)
         if tier == route.tier:
             return route.model_copy(update={"shadow_tier": tier})
         reasons = (would.reason,) if isinstance(would, Refused) else would.reasons

@@ -1,7 +1,8 @@
 """From which score each tier begins, now: as the policy sets it, or as a stated share or budget demands.
 
-A budget per day is held by lowering the shares. With B dollars left of the day, N requests still to come at the present
-rate, and c the mean cost of a request at a tier (c0 at the lowest), all shares are multiplied by
+A budget per day is held by lowering the shares: those that were stated, or those that the policy's thresholds have come
+to of late. With B dollars left of the day, N requests still to come at the present rate, and c the mean cost of one at
+a tier (c0 at the lowest), all shares are multiplied by
 
     (B - N c0) / (N Σ share (c - c0)),   at least 0 and at most 1,
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.router.calibration import Boundary, RecentScores, Unpublished, place_of
+from services.router.calibration import FARTHEST, Boundary, RecentScores, Unpublished, place_of
 from services.router.ledger import Ledger
 from shared.clock import Clock
 from shared.events import RouterScored
@@ -22,6 +23,8 @@ from shared.telemetry import metrics
 
 # Seconds for which thresholds are kept: finding them goes through all scores that occur.
 KEPT_S: Final = 2.0
+# Rules, and a few versions of a head: those that come later are not counted.
+MOST_SCORERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,21 @@ class Begins:
 
     Attributes:
         boundaries: by tier, for those above the lowest.
-        shares: of requests that each is to have; empty where the boundaries are the policy's own thresholds.
+        shares: of requests, that each tier and the stronger ones together are to have; empty where the boundaries are
+            the policy's own thresholds.
+        lowered: whether the budget allows less than what was asked.
     """
 
     boundaries: Mapping[str, Boundary]
     shares: Mapping[str, float] = field(default_factory=dict)
+    lowered: bool = False
 
 
 class Thresholds:
     """The beginnings of the tiers above the lowest, for the scores of one scorer or another."""
 
     def __init__(self, policy: RouterPolicy, ledger: Ledger, clock: Clock, *, alone: bool = False) -> None:
-        """``alone``: goes by the scores it has counted itself, and announces none."""
+        """``alone``: goes by the scores it has counted itself, and tells nobody of them."""
         self.unpublished = Unpublished()
         self._policy = policy
         self._alone = alone
@@ -51,6 +57,9 @@ class Thresholds:
         self._recent: dict[str, RecentScores] = {}
         self._kept: dict[str, tuple[float, Begins]] = {}
         self._fixed = Begins({tier: Boundary.fixed(score) for tier, score in policy.thresholds.items()})
+        self._spent = Begins(
+            {tier: Boundary.nowhere() for tier in policy.upper}, dict.fromkeys(policy.upper, 0.0), lowered=True
+        )
 
     def count(self, scorer: str, score: float | None) -> None:
         """Note the score of a request; None where the scorer knows nothing."""
@@ -63,58 +72,61 @@ class Thresholds:
 
     def heard(self, delta: RouterScored) -> None:
         """Add what a replica, this one too, has counted."""
-        self._add(delta.scorer, delta.scores, delta.neutral)
-
-    def _add(self, scorer: str, scores: Mapping[int, int], neutral: int) -> None:
-        recent = self._recent.setdefault(scorer, RecentScores(self._policy.calibration.half_life))
-        recent.add(scores, neutral, self._clock.monotonic())
+        self._add(delta.scorer, {min(FARTHEST, max(-FARTHEST, at)): n for at, n in delta.scores.items()}, delta.neutral)
 
     def of(self, scorer: str) -> Begins:
         """Where each tier above the lowest begins."""
-        now = self._clock.monotonic()
-        recent = self._recent.get(scorer)
-        if not self._policy.calibrated or recent is None:
+        if not self._policy.calibrated:
             return self._fixed
+        if self._policy.usd_per_day is not None and self._ledger.spent() >= self._policy.usd_per_day:
+            return self._spent
+        now = self._clock.monotonic()
         kept = self._kept.get(scorer)
         if kept is None or now >= kept[0] + KEPT_S:
-            kept = self._kept[scorer] = (now, self._found(recent, now))
+            kept = self._kept[scorer] = (now, self._found(scorer, now))
         return kept[1]
 
-    def shares(self) -> Mapping[str, float]:
-        """The share of requests that each tier above the lowest is to have now; empty where nobody can say yet."""
-        asked = self._policy.shares or dict.fromkeys(self._policy.upper, 1.0)
-        if self._policy.usd_per_day is None:
-            return asked
-        factor = self._affordable(self._policy.usd_per_day, asked)
-        return {tier: share * factor for tier, share in asked.items()} if factor is not None else self._policy.shares
+    def _add(self, scorer: str, scores: Mapping[int, int], neutral: int) -> None:
+        if scorer not in self._recent and len(self._recent) >= MOST_SCORERS:
+            return
+        recent = self._recent.setdefault(scorer, RecentScores(self._policy.calibration.half_life))
+        recent.add(scores, neutral, self._clock.monotonic())
 
-    def _found(self, recent: RecentScores, now: float) -> Begins:
-        shares = self.shares()
-        if not shares or recent.total(now) < self._policy.calibration.observations:
+    def _found(self, scorer: str, now: float) -> Begins:
+        recent = self._recent.get(scorer)
+        if recent is None or recent.total(now) < self._policy.calibration.observations:
+            return self._fixed
+        asked = self._policy.shares or self._usual(recent)
+        part = self._affordable(asked)
+        if part == 1 and not self._policy.shares:
             return self._fixed
         default = self._policy.ladder.index(self._policy.default)
-        found: dict[str, Boundary] = {}
+        boundaries, shares = {}, {}
         for place, tier in enumerate(self._policy.upper, start=1):
-            together = sum(shares[each] for each in self._policy.ladder[place:])
-            found[tier] = recent.boundary(together, neutral_above=default >= place)
-            metrics.ROUTER_SHARE.labels(tier).set(shares[tier])
-            metrics.ROUTER_THRESHOLD.labels(tier).set(found[tier].score)
-        return Begins(found, shares)
+            shares[tier] = part * sum(asked[each] for each in self._policy.ladder[place:])
+            boundaries[tier] = recent.boundary(shares[tier], neutral_above=default >= place)
+            if not self._alone:
+                metrics.ROUTER_SHARE.labels(tier).set(part * asked[tier])
+                metrics.ROUTER_THRESHOLD.labels(tier).set(boundaries[tier].score)
+        return Begins(boundaries, shares, lowered=part < 1)
 
-    def _affordable(self, budget: float, shares: Mapping[str, float]) -> float | None:
-        """The part of the shares that a budget per day allows; None while costs or traffic are not known."""
+    def _usual(self, recent: RecentScores) -> Mapping[str, float]:
+        """The share of each tier above the lowest where the policy's thresholds decide."""
+        upwards = [recent.share_from(self._fixed.boundaries[tier].place) for tier in self._policy.upper]
+        stronger = [*upwards[1:], 0.0]
+        return {tier: upwards[n] - stronger[n] for n, tier in enumerate(self._policy.upper)}
+
+    def _affordable(self, shares: Mapping[str, float]) -> float:
+        """The part of the shares that the budget per day allows; all of them while costs or traffic are not known."""
         lowest, *upper = self._policy.ladder
-        costs = {tier: self._ledger.cost_of(tier) for tier in self._policy.ladder}
-        base = costs[lowest]
-        rate = self._requests_per_s()
-        if base is None or not rate:
-            return None
-        left_of_day = self._ledger.left_of_day()
-        coming = rate * left_of_day
-        dearer = sum(shares[tier] * ((base if (cost := costs[tier]) is None else cost) - base) for tier in upper)
-        left = budget - self._ledger.spent() - coming * base
+        base, rate = self._ledger.cost_of(lowest), self._requests_per_s()
+        if self._policy.usd_per_day is None or base is None or not rate:
+            return 1.0
+        coming = rate * self._ledger.left_of_day()
+        left = self._policy.usd_per_day - self._ledger.spent() - coming * base
         if left <= 0:
             return 0.0
+        dearer = sum(shares[tier] * ((self._ledger.cost_of(tier) or base) - base) for tier in upper)
         return min(1.0, left / (coming * dearer)) if dearer > 0 else 1.0
 
     def _requests_per_s(self) -> float:

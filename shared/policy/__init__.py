@@ -31,6 +31,9 @@ class Policy(Section):
     def _names_exist(self) -> Self:
         if unknown := [name for name in self.router.ladder if name not in self.tiers]:
             raise ValueError(f"router.ladder: {', '.join(unknown)}: not one of the tiers: {', '.join(self.tiers)}")
+        for name, tenant in self.router.tenants.items():
+            if unknown := [tier for tier in tenant.shares if tier not in self.tiers]:
+                raise ValueError(f"router.tenants.{name}.shares: {', '.join(unknown)}: not one of the tiers")
         if self.freshness.default not in self.freshness.categories:
             known = ", ".join(self.freshness.categories)
             raise ValueError(f"freshness.default: {self.freshness.default!r} is not one of the categories: {known}")

@@ -65,6 +65,12 @@ class TenantRouting(Section):
     usd_per_day: PositiveFloat | None = None
     over: Literal["lower", "error"] = "lower"
 
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.shares and self.usd_per_day is None:
+            raise ValueError("no limit: say shares or usd_per_day, or leave the tenant out")
+        return self
+
 
 class RouterPolicy(Section):
     """Which tier a request goes to.
@@ -111,16 +117,14 @@ class RouterPolicy(Section):
         scores = [self.thresholds[tier] for tier in self.upper]
         if scores != sorted(scores):
             raise ValueError("thresholds: they must rise along the ladder")
-        every = {"shares": self.shares} | {f"tenants.{name}.shares": it.shares for name, it in self.tenants.items()}
-        for name, shares in every.items():
-            if unknown := sorted(set(shares) - set(self.upper)):
-                raise ValueError(f"{name}: {_names(unknown)} is not a tier above the lowest: {_names(self.upper)}")
         if self.shares and set(self.shares) != set(self.upper):
             raise ValueError(f"shares: one for each tier above the lowest: {_names(self.upper)}")
         if sum(self.shares.values()) > 1:
             raise ValueError("shares: together they are more than 1")
-        if self.usd_per_day is not None and not self.shares and len(self.upper) > 1:
-            raise ValueError("usd_per_day: with more than one tier above the lowest, say in shares how they relate")
+        if self.usd_per_day is not None and self.default != self.ladder[0]:
+            raise ValueError(f"usd_per_day: can't be held unless the default is the lowest tier, {self.ladder[0]}")
+        if lowest := [name for name, tenant in self.tenants.items() if self.ladder[0] in tenant.shares]:
+            raise ValueError(f"tenants.{lowest[0]}.shares: {self.ladder[0]} is the lowest tier: no limit to that")
         return self
 
 

@@ -18,6 +18,7 @@ from services.inference.errors import (
     ProviderFault,
     ProviderRefused,
     ProviderTimeout,
+    ProviderUnreachable,
     RateLimited,
 )
 from services.inference.handler import LONGEST_WAIT_S, RETRY_AFTER_SPREAD, Inference
@@ -95,13 +96,13 @@ async def throttled(error: ProviderError) -> Sequence[Event]:
     return others
 
 
-async def test_a_provider_that_is_in_trouble_is_told_of_and_one_that_refuses_a_prompt_is_not() -> None:
-    (signal,) = await throttled(ProviderFault("500"))
-    assert isinstance(signal, LaneThrottled)
-    assert (signal.lane, signal.tier, signal.reason) == ("local/tiny", "light", "provider_fault")
-    (signal,) = await throttled(RateLimited("429", retry_after_s=1))
-    assert isinstance(signal, LaneThrottled)
-    assert not await throttled(ContentFiltered("no"))
+async def test_a_provider_in_trouble_is_told_of_unless_a_prompt_alone_can_have_brought_it_about() -> None:
+    for error in (RateLimited("429", retry_after_s=1), ProviderUnreachable("no route")):
+        (signal,) = await throttled(error)
+        assert isinstance(signal, LaneThrottled)
+        assert (signal.lane, signal.reason) == ("local/tiny", error.code)
+    for other in (ContentFiltered("no"), ProviderFault("the answer is empty"), ProviderTimeout("too long a prompt")):
+        assert not await throttled(other)
 
 
 def until(seconds: float) -> RequestRouted:

@@ -75,6 +75,27 @@ def test_what_was_seen_a_half_life_ago_counts_half() -> None:
     assert recent.boundary(0.5, neutral_above=False) == Boundary(100, 0.0)
 
 
+def test_the_total_is_the_same_before_and_after_all_is_scaled() -> None:
+    recent = counted({100: 10})
+    for hour in range(1, 100):
+        recent.add({100: 300}, 0, hour * HOUR)
+    later = 100.5 * HOUR
+    assert recent.total(later) == pytest.approx(recent.total(later))
+    assert recent.total(later) < 600
+
+
+def test_a_share_of_nothing_lifts_nothing_whatever_its_score() -> None:
+    for recent in (counted({100: 10}), counted({}, 300)):
+        boundary = recent.boundary(0.0, neutral_above=False)
+        assert not boundary.reached(1e9, UUID(int=0))
+
+
+def test_where_nothing_was_known_of_any_request_what_speaks_against_is_not_lifted() -> None:
+    boundary = counted({}, 300).boundary(0.5, neutral_above=False)
+    assert boundary.reached(0.5, UUID(int=0))
+    assert not boundary.reached(-0.5, UUID(int=0))
+
+
 def test_very_old_scores_are_forgotten_and_the_numbers_stay_small() -> None:
     recent = counted({100: 1000})
     recent.add({200: 3}, 0, 500 * HOUR)

@@ -6,7 +6,6 @@ from uuid import uuid4
 import pytest
 
 from services.router.decision import Refused
-from services.router.ledger import FEW
 from shared.events import LaneThrottled
 from tests.support import make
 from tests.support.clock import ManualClock
@@ -17,9 +16,12 @@ FAIR = "my friend is asking for a function"
 PLAIN = "What is the capital of Peru?"
 
 
-def throttled(it: Deciding, tier: str, *, seconds: float = 30) -> None:
-    until = it.clock.now() + timedelta(seconds=seconds)
-    it.health.heard(LaneThrottled(signal_id=uuid4(), lane=tier, tier=tier, until=until, reason="rate_limited"))
+LANES = {"light": "local/tiny", "middle": "local/mid", "premium": "local/large"}
+
+
+def throttled(it: Deciding, tier: str, *, seconds: float | None = 30) -> None:
+    until = None if seconds is None else it.clock.now() + timedelta(seconds=seconds)
+    it.health.heard(LaneThrottled(signal_id=uuid4(), lane=LANES[tier], until=until, reason="rate_limited"))
 
 
 @pytest.mark.parametrize(("prompt", "tier"), [(HARD, "premium"), (FAIR, "middle"), (PLAIN, "light")])
@@ -49,14 +51,18 @@ def test_where_nothing_stronger_is_well_a_request_waits_where_it_belongs() -> No
     throttled(it, "premium")
     route = it.route(make.request(HARD))
     assert route.tier == "premium"
-    assert "nothing stronger is well" in route.reasons[-1]
+    assert route.reasons[-1] == "premium is in trouble (rate_limited), and nothing stronger will do"
 
 
 def test_a_signal_may_be_taken_back_and_never_lasts_long() -> None:
     clock = ManualClock()
     it = Deciding(make.policy(**LADDER), clock)
     throttled(it, "middle")
-    throttled(it, "middle", seconds=0)
+    throttled(it, "middle", seconds=1)
+    throttled(it, "middle", seconds=-1)  # late: less than what is known takes nothing back
+    clock.skip(20)
+    assert it.route(make.request(FAIR)).tier == "premium"
+    throttled(it, "middle", seconds=None)
     assert it.route(make.request(FAIR)).tier == "middle"
     throttled(it, "middle", seconds=86_400)
     clock.skip(601)
@@ -69,15 +75,10 @@ def test_a_pinned_tier_is_kept_whatever_its_health() -> None:
     assert it.route(make.request(FAIR, model="middle")).tier == "middle"
 
 
-def test_a_stronger_tier_that_costs_less_is_taken() -> None:
-    it = Deciding(make.policy(**LADDER))
-    it.answered("light", 0.003, times=FEW)
-    it.answered("middle", 0.002, times=FEW)
-    assert it.route(make.request(PLAIN)).tier == "light"  # nothing is known of premium's cost
-    it.answered("premium", 0.01, times=FEW)
-    route = it.route(make.request(PLAIN))
-    assert (route.tier, route.reasons[-1]) == ("middle", "middle costs less than light at present")
-    assert it.route(make.request(HARD)).tier == "premium"
+def test_two_tiers_on_one_lane_are_in_trouble_together() -> None:
+    it = Deciding(make.policy(tiers__premium={"model": "local/tiny"}))
+    throttled(it, "light")
+    assert it.route(make.request(PLAIN)).tier == "light"
 
 
 def capped(**limits: object) -> Deciding:
@@ -136,3 +137,20 @@ def test_a_tenant_may_have_its_requests_fail_instead() -> None:
         refused = it.decider.decide(make.request(prompt, tenant="acme"))
         assert isinstance(refused, Refused)
         assert "acme has spent 1.5000 of 1 dollars today" in refused.reason
+
+
+def test_what_the_router_itself_would_lift_fails_no_request_and_takes_no_share() -> None:
+    it = capped(shares={"premium": 0.0}, over="error")
+    throttled(it, "light")
+    route = it.route(make.request(PLAIN, tenant="acme"))
+    assert (route.tier, route.reasons[-1]) == (
+        "light",
+        "light is in trouble (rate_limited), and nothing stronger will do",
+    )
+
+
+def test_a_tier_beside_the_ladder_can_be_limited_too() -> None:
+    policy = make.policy(tiers__ultra={"model": "local/ultra"}, router__tenants={"acme": {"shares": {"ultra": 0.0}}})
+    it = Deciding(policy)
+    assert it.route(make.request(PLAIN, tenant="acme", model="ultra")).tier == "premium"
+    assert it.route(make.request(PLAIN, tenant="globex", model="ultra")).tier == "ultra"

@@ -54,11 +54,15 @@ async def test_what_was_spent_before_it_listened_is_read_once_it_is_written() ->
     ledger.heard(before)  # on its way when the queue was made: PostgreSQL will tell of it
     clock.skip(1)
     ledger.heard(answer(0.5, clock))
-    task = asyncio.create_task(ledger.recall(FakePool({"tenant": "acme", "usd": 4.0}).as_pool))
+    pool = FakePool({"tenant": "acme", "tier": "light", "usd": 4.0, "answers": 40})
+    task = asyncio.create_task(ledger.recall(pool.as_pool))
     await clock.advance(1)
     assert ledger.spent() == 0.5
     await clock.advance(WRITTEN_WITHIN.total_seconds() + AGAIN_AFTER_S)
     assert (ledger.spent(), ledger.behind) == (4.5, False)
+    assert ledger.cost_of("light") == pytest.approx(0.1)
+    ledger.subscribed()  # a connection was lost: what is known is not forgotten over that
+    assert ledger.spent() == 4.5
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -39,7 +39,7 @@ async def test_two_replicas_come_to_the_same_threshold_from_what_each_has_counte
         (event,) = await each.router.missed(make.missed(make.request(HARD, id=make.request().id)))
         assert isinstance(event, RequestRouted)
         routes.append(event.route.reasons[-1])
-    assert routes == ["score +4.5, premium from +4.5, 50% of those at it, for 25.0% of requests"] * 2
+    assert routes == ["score +4.5, premium for 25.0% of requests: from +4.5, 50% of those at it"] * 2
     for task in tasks:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -65,9 +65,7 @@ async def test_costs_and_trouble_are_heard_of() -> None:
     await replica.news.heard(make.completed(source="light", tier="light", cost_usd=0.5, completed_at=clock.now()))
     assert replica.ledger.spent() == 0.5
     until = clock.now() + timedelta(seconds=30)
-    await replica.news.heard(
-        LaneThrottled(signal_id=uuid4(), lane="local/tiny", tier="light", until=until, reason="rate_limited")
-    )
+    await replica.news.heard(LaneThrottled(signal_id=uuid4(), lane="local/tiny", until=until, reason="rate_limited"))
     (event,) = await replica.router.missed(make.missed(make.request("What is the capital of Peru?")))
     assert isinstance(event, RequestRouted)
     assert event.route.reasons[-1] == "light is in trouble (rate_limited): premium instead"

@@ -20,11 +20,11 @@ FAIR = "my friend is asking for a function"
 
 def ran(prompt: str, tier: str = "light", *, minute: int = 0, usd: float = 0.001, **changes: object) -> Stored:
     request = make.request(prompt, id=uuid4(), accepted_at=START + timedelta(minutes=minute), **changes)
-    return Stored(request, None, tier, tokens=100, cost_usd=usd)
+    return Stored(request, None, tier, make.policy().tiers[tier].model, input_tokens=90, output_tokens=10, cost_usd=usd)
 
 
 def replayed(rows: list[Stored], policy: Policy | None = None) -> Replayed:
-    policy = policy or make.policy()
+    policy = policy or make.policy(prices={})
     return replay(rows, policy, Rules(policy.router).score)
 
 
@@ -37,7 +37,7 @@ def test_under_the_same_policy_nothing_changes() -> None:
 
 def test_another_threshold_moves_requests_and_their_cost() -> None:
     rows = [ran(FAIR), ran(FAIR), ran(HARD, "premium", usd=0.01)]
-    done = replayed(rows, make.policy(router__thresholds={"premium": 1.0}))
+    done = replayed(rows, make.policy(prices={}, router__thresholds={"premium": 1.0}))
     assert done.would == {"premium": 3}
     assert done.would_usd == pytest.approx(0.03)
     assert [*done.moves()] == [("light", "premium", 2)]
@@ -48,6 +48,15 @@ def test_the_cost_of_a_tier_that_no_row_ran_at_is_said_to_be_a_guess() -> None:
     done = replayed([ran(HARD)])
     assert (done.would["premium"], done.guessed) == (1, 1)
     assert done.would_usd == pytest.approx(0.001)
+
+
+def test_another_model_at_a_tier_costs_what_the_policy_says_or_nobody_knows() -> None:
+    rows = [ran(HARD, "premium", usd=0.01)]
+    cheaper = {"tiers__premium": {"model": "local/mini"}}
+    assert replayed(rows, make.policy(prices={}, **cheaper)).guessed == 1
+    done = replayed(rows, make.policy(**cheaper, **{"prices__local/mini": {"input": 1.0, "output": 10.0}}))
+    assert done.guessed == 0
+    assert done.would_usd == pytest.approx((90 * 1.0 + 10 * 10.0) / 1e6)
 
 
 def test_a_share_is_calibrated_on_the_rows_in_their_own_time() -> None:
@@ -78,6 +87,7 @@ async def test_rows_become_requests_again() -> None:
         **{name: getattr(request, name) for name in ("id", "tenant", "priority", "digest", "accepted_at")},
         "asked": json.dumps({"input": HARD, "model": "premium"}),
         "tier": "premium",
+        "model": "local/large",
         "cost_usd": 0.5,
         "input_tokens": 9,
         "output_tokens": 1,
