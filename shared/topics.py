@@ -24,7 +24,7 @@ _POSSESSIVE: Final = re.compile(r"['’]")
 _PLURALS: Final = (
     (re.compile(r"(?<=..)ies\Z"), "y"),
     (re.compile(r"(?<=ss|sh|ch)es\Z|(?<=x)es\Z"), ""),
-    (re.compile(r"(?<=..)(?<![sui])s\Z"), ""),
+    (re.compile(r"(?<=..)(?<![su])(?<![rstx]i)s\Z"), ""),  # not of bus, nor of crisis
 )
 _COMMON: Final = frozenset(
     """

@@ -195,7 +195,7 @@ class CacheHandler:
         near = [entry for entry in found.near if self._usable(request, entry)]
         counts = counts and self._is_new(request)
         considered = self._parts.judge.consider(key.prompt, near, tenant=request.tenant, counts=counts)
-        return sorted((*overtaken, *considered), key=lambda each: -each.entry.similarity)
+        return sorted((*overtaken, *considered), key=lambda each: -each.entry.similarity) if overtaken else considered
 
     def _overtaken(self, request: Request, found: Found) -> Sequence[Considered]:
         """The entries that would be usable if their topic were not trending, with the reason."""

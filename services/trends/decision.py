@@ -14,6 +14,8 @@ from services.trends.rates import Rate
 # Exponentially decayed counts vary half as much as plain ones: for events at a constant rate, the variance of
 # sum(exp(-age/c)) is half its mean. So each is worth two.
 WORTH: Final = 2.0
+# What is left of a count after weeks, and would be 0 when divided, is none.
+NOTHING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class Evidence:
         """
         exposure = self.now_all + self.usual_all
         pooled = (self.now + self.usual) / exposure if exposure > 0 else 0.0
-        if self.now <= pooled * self.now_all or self.usual_all <= 0:
+        if self.now <= max(NOTHING, pooled * self.now_all) or self.usual_all <= 0:
             return 0.0
         surprise = self.now * math.log(self.now / (pooled * self.now_all))
-        if self.usual > 0:
+        if self.usual > NOTHING:
             surprise += self.usual * math.log(self.usual / (pooled * self.usual_all))
-        return WORTH * 2 * surprise
+        return max(0.0, WORTH * 2 * surprise)

@@ -108,7 +108,7 @@ def _print(shown: dict[str, Any]) -> None:
 
 
 def _table(rows: list[dict[str, Any]], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for heading in ("topic", "tenant", "since", "a minute", "usually", "ratio", "significance", "entries", "why"):
         table.add_column(heading, justify="left" if heading in ("topic", "tenant", "since", "why") else "right")
     for row in rows:

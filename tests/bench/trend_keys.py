@@ -1,12 +1,12 @@
 """What to count a prompt under: its words and phrases, or the cache's nearest entry? Measured on CLINC150's stream.
 
-Prompts of 150 intents, drawn evenly at 300 a minute; every hour one intent bursts for 30 minutes with 30 prompts a minute
-more, each drawn from those its people wrote. What matters is not the alarm but what it holds back: of the prompts of
-the intent that bursts, how many concern a topic that trends by then (covered), and of all others (collateral)? Each kind
-of key goes through the service's own counting and decisions with the policy's defaults.
+Prompts of 150 intents, drawn evenly at 300 a minute; every hour one intent bursts for 30 minutes, with 30 prompts a
+minute more, each drawn from those people wrote for it. What matters is not the alarm but what it holds back: of the
+prompts of the intent that bursts, how many concern a topic that trends ten minutes later (covered), and of all others
+(collateral)? Each kind of key goes through the service's own counting and decisions, by the policy's defaults.
 
-The key of the nearest entry is that of the first prompt that was at least so similar, as a cache with that threshold has
-it: a prompt that is near to none becomes an entry itself.
+The key of the nearest entry is that of the first prompt that was at least so similar, as a cache with that threshold
+has it: a prompt that is near to none becomes an entry itself.
 """
 
 import random
@@ -35,6 +35,10 @@ BURST_PER_MINUTE: Final = 30
 BURST_MIN: Final = 30
 TICK_S: Final = 5
 LOOKED_AT_MIN: Final = 10
+# A topic that begins to trend later has nothing to do with the burst of that hour.
+QUIET_FROM_MIN: Final = BURST_MIN + 10
+# Prompts outside of any intent are clusters of one.
+MEMBERS: Final = 20
 FOUND: Final = 0.25
 TENANT: Final = "default"
 Keys = Sequence[Sequence[str]]
@@ -90,16 +94,16 @@ def simulated(keyed: Keys, clusters: Sequence[str]) -> tuple[list[Held], float]:
     members: defaultdict[str, list[int]] = defaultdict(list)
     for n, cluster in enumerate(clusters):
         members[cluster].append(n)
-    bursting = draw.sample(sorted(members), HOURS)
+    bursting = draw.sample(sorted(c for c, own in members.items() if len(own) >= MEMBERS), HOURS)
     held, stray, known = [], 0, set[tuple[str, str]]()
     for minute in range((WARM_HOURS + HOURS) * 60):
         hour, past = divmod(minute - WARM_HOURS * 60, 60)
-        cluster = bursting[hour] if hour >= 0 and past < BURST_MIN else None
+        burst = bursting[hour] if hour >= 0 and past < BURST_MIN else None
         for _ in range(60 // TICK_S):
             share = TICK_S / 60
             picked = [draw.randrange(len(keyed)) for _ in range(round(PER_MINUTE * share))]
-            if cluster is not None:
-                picked += draw.choices(members[cluster], k=_some(draw, BURST_PER_MINUTE * share))
+            if burst is not None:
+                picked += draw.choices(members[burst], k=_some(draw, BURST_PER_MINUTE * share))
             for n in picked:
                 counting.count(TENANT, keyed[n])
             clock.elapsed += TICK_S
@@ -107,11 +111,11 @@ def simulated(keyed: Keys, clusters: Sequence[str]) -> tuple[list[Held], float]:
                 hear(watch, counted)
             watch.tick()
         trending = {trend.name for trend in watch.trends()}
-        stray += len(trending - known) if hour >= 0 and cluster is None else 0
+        stray += len(trending - known) if hour >= 0 and past >= QUIET_FROM_MIN else 0
         known = trending
-        if cluster is not None and past == LOOKED_AT_MIN:
-            held.append(_held({key for _, key in trending}, keyed, clusters, cluster))
-    return held, stray * 24 / HOURS
+        if burst is not None and past == LOOKED_AT_MIN:
+            held.append(_held({key for _, key in trending}, keyed, clusters, burst))
+    return held, stray * 24 * 60 / (HOURS * (60 - QUIET_FROM_MIN))
 
 
 def _some(draw: random.Random, mean: float) -> int:

@@ -77,7 +77,7 @@ class Stream:
         """The time at the end of each tick, and the requests in it, of shape (topics,); the same ones each time."""
         random = np.random.default_rng((self._seed, 1))
         for first in range(0, int(self._end_s) // TICK_S, HOUR):
-            times: Floats = (first + np.arange(HOUR)) * float(TICK_S)
+            times = np.asarray((first + np.arange(HOUR)) * TICK_S, dtype=np.float64)
             for time, counts in zip(times, random.poisson(self._rates(times) * TICK_S / MINUTE_S), strict=True):
                 yield float(time) + TICK_S, counts
 

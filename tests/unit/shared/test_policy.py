@@ -1,5 +1,6 @@
 """The policy file and its mistakes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,29 @@ def test_what_is_bought_is_the_new_embedder_and_the_one_before_it() -> None:
     assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new", "openai/old"}
     said["previous"] = "builtin"
     assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new"}
+
+
+@pytest.mark.parametrize(
+    ("trends", "message"),
+    [
+        (
+            {"fast": "1h", "slow": "3h"},
+            "trends: fast and slow: 3600 s and 10800 s; slow must be at least four times fast",
+        ),
+        ({"ratio": 1.5}, "trends: settle: 1.5 must be below ratio (1.5), or topics come and go"),
+        ({"ratio": 0.5}, "trends.ratio: Input should be greater than 1"),
+        (
+            {"max_age": "soon"},
+            "trends.max_age: 'soon' is no duration: write seconds as a number, or text such as '15m'",
+        ),
+        ({"fast": 0}, "trends.fast: Input should be greater than 0"),
+        ({"max_topics": 10}, "trends.max_topics: Input should be greater than or equal to 100"),
+        ({"prior": 0}, "trends.prior: Input should be greater than 0"),
+        ({"floor": float("nan")}, "trends.floor: Input should be a finite number"),
+        ({"maxage": "15m"}, "trends.maxage: Extra inputs are not permitted"),
+    ],
+    ids=repr,
+)
+def test_a_mistake_about_trends_is_named(trends: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidPolicy, match=re.escape(message)):
+        parse_policy(make.policy_data(trends=trends))
