@@ -21,7 +21,7 @@ import numpy.typing as npt
 TOPICS: Final = 1_500
 BURSTS: Final = 60
 TICK_S: Final = 5
-WARM_S: Final = 9 * 3600
+WARM_S: Final = 6 * 3600
 RISE_S: Final = 180
 LATE_S: Final = 900
 DAY_S: Final = 86_400

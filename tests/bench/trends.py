@@ -96,10 +96,10 @@ def detected(stream: Stream, heard: int = REPLICAS) -> Iterator[Alarm]:
     replicas, watch = [Counting(policy, clock) for _ in range(REPLICAS)], Watch(policy, clock)
     trending: set[str] = set()
     for at, counts in stream.ticks():
-        for topic in np.flatnonzero(counts):
+        for topic in np.flatnonzero(counts).tolist():
             name = (f"topic{topic}",)
-            for _ in range(counts[topic]):
-                replicas[pick.randrange(REPLICAS)].count("default", name)
+            for replica in pick.choices(replicas, k=int(counts[topic])):
+                replica.count("default", name)
         clock.elapsed = at
         for counted in chain.from_iterable(replica.taken() for replica in replicas[:heard]):
             hear(watch, counted)
@@ -152,7 +152,7 @@ def _flagged(series: Sequence[dict[str, Any]], flags: Sequence[Sequence[bool]]) 
 
 
 def cost(data: Path) -> Iterator[Measure]:
-    """What counting takes, on real prompts: taking their topics, adding, and deciding every two seconds of 3,000 a
+    """What counting takes, on real prompts: taking their topics, adding, and deciding every two seconds at 3,000 a
     minute; and the memory of as many topics as are kept.
     """
     prompts = [row["query"] for row in rows(data, "cache/qqp_stream")[:COSTED]]
