@@ -1,4 +1,4 @@
-"""What one replica counts: the requests of its share of the stream, told to all replicas every few seconds."""
+"""What one replica counts: the requests of its share of the stream, told to all replicas every second."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
