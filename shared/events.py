@@ -763,7 +763,7 @@ class TopicCounts(Model):
 
 
 class TopicCounted(Event):
-    """What one replica of trends counted in a few seconds; every replica adds what all of them counted."""
+    """What one replica of trends counted in about a second; every replica adds what all of them counted."""
 
     TYPE = "forebay.topic.counted.v1"
     EXCHANGE = SIGNALS

@@ -200,14 +200,14 @@ class CacheHandler:
     def _overtaken(self, request: Request, found: Found) -> Sequence[Considered]:
         """The entries that would be usable if their topic were not trending, with the reason."""
         refused = () if found.refused is None else (found.refused,)
-        entries = {entry.entry_id: entry for entry in (*found.near, *refused) if self._keeps(request, entry)}
-        held = ((entry, self._parts.trending.topic_of(entry, tenant=request.tenant)) for entry in entries.values())
+        entries = {entry.entry_id: entry for entry in (*found.near, *refused)}.values()
+        topics = ((entry, self._parts.trending.topic_of(entry, tenant=request.tenant)) for entry in entries)
         return [
             Considered(
                 entry, TRENDING, Evidence(similarity=entry.similarity), detail=self._parts.trending.reason(topic)
             )
-            for entry, topic in held
-            if topic is not None
+            for entry, topic in topics
+            if topic is not None and self._keeps(request, entry)
         ]
 
     def _is_new(self, request: Request) -> bool:

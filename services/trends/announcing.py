@@ -1,4 +1,4 @@
-"""Tells what was counted and what trends, every few seconds."""
+"""Tells what was counted and what trends, every second: what is told is decided on with the next round."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from shared.errors import BrokerError
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
-EVERY_S: Final = 2.0
+EVERY_S: Final = 1.0
 
 
 class Announcing:
