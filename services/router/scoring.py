@@ -1,9 +1,10 @@
 """How much a prompt deserves a stronger model: a score, and what it is made of."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from services.router.signals import Signals
+from services.router.signals import Signals, estimated_tokens
 from shared.policy.routing import RouterPolicy
 
 if TYPE_CHECKING:
@@ -42,14 +43,23 @@ class Scorer(Protocol):
 
 
 class Rules:
-    """The policy's rules: the weights of the signals that fire, added up."""
+    """The policy's rules: the weights of the signals that fire, added up.
+
+    Half of real prompts fire none, and many of the others fire the same ones; among equals the longer prompt gains more
+    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal.
+    """
 
     def __init__(self, policy: RouterPolicy) -> None:
         self._signals = Signals(policy.length, policy.words)
         self._weights = policy.weights
+        self._short = policy.length.short
 
     def score(self, prompt: str, vector: "NDArray[float32] | None" = None) -> Scored:  # noqa: ARG002 - see Scorer
-        """Never None: no signal is a score of 0 that is not informed."""
-        fired = [(name, evidence, getattr(self._weights, name)) for name, evidence in self._signals.fired(prompt)]
-        reasons = tuple(f"{name}: {evidence} ({weight:+g})" for name, evidence, weight in fired)
-        return Scored(sum(weight for _, _, weight in fired), reasons, informed=bool(fired), by=RULES)
+        """Never None: where no signal fires the length alone is scored, and that is not informed."""
+        tokens = estimated_tokens(prompt)
+        fired = [(name, told, getattr(self._weights, name)) for name, told in self._signals.fired(prompt, tokens)]
+        informed = bool(fired)
+        if by_length := self._weights.length * math.log2(max(tokens, 1) / self._short):
+            fired.append(("length", f"{tokens} tokens", by_length))
+        reasons = tuple(f"{name}: {evidence} ({weight:+.3g})" for name, evidence, weight in fired)
+        return Scored(sum(weight for _, _, weight in fired), reasons, informed=informed, by=RULES)
