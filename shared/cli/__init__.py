@@ -1,5 +1,7 @@
 """The command ``forebay``."""
 
+from importlib.metadata import entry_points
+
 import typer
 
 from shared.cli import cache, demo, requests, stack
@@ -14,6 +16,8 @@ stack.register(app)
 requests.register(app)
 cache.register(app)
 demo.register(app)
+for command in sorted(entry_points(group="forebay.commands"), key=lambda found: found.name):
+    command.load()(app)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Which tier a request goes to."""
 
-from pydantic import FiniteFloat, PositiveInt
+from pathlib import Path
+
+from pydantic import FiniteFloat, PositiveInt, ValidationInfo, field_validator
 
 from shared.events import Word
 from shared.policy.section import Section
@@ -14,7 +16,7 @@ class Length(Section):
 
 
 class Weights(Section):
-    """What each signal adds to the score."""
+    """What each signal adds to the score; ``length`` at each doubling of the tokens, from ``length.short`` on."""
 
     short: FiniteFloat
     long: FiniteFloat
@@ -26,6 +28,7 @@ class Weights(Section):
     constraints: FiniteFloat
     clauses: FiniteFloat
     questions: FiniteFloat
+    length: FiniteFloat = 0.0
 
 
 class Words(Section):
@@ -35,6 +38,23 @@ class Words(Section):
     simple: tuple[str, ...]
     code: tuple[str, ...]
     maths: tuple[str, ...]
+
+
+class HeadPolicy(Section):
+    """A learned head in place of the rules.
+
+    Attributes:
+        file: relative to the policy file's folder, or absolute.
+        threshold: expected gain in quality from which ``above`` is taken; None for the one in the head's file.
+    """
+
+    file: Path
+    threshold: FiniteFloat | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _beside_the_policy(cls, file: Path, info: ValidationInfo) -> Path:
+        return Path((info.context or {}).get("folder", "")) / file
 
 
 class RouterPolicy(Section):
@@ -47,3 +67,4 @@ class RouterPolicy(Section):
     length: Length
     weights: Weights
     words: Words
+    head: HeadPolicy | None = None

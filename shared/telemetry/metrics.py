@@ -48,6 +48,7 @@ REEMBEDDING_LEFT = Gauge("forebay_cache_reembedding_left", "Entries of the previ
 
 # router
 ROUTED = Counter("forebay_requests_routed", "Routing decisions", ["tier", "freshness"])
+HEAD_LOADS = Counter("forebay_router_head_loads", "Files of the learned head taken up, or refused", ["outcome"])
 
 # inference
 CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "model", "outcome"])
