@@ -851,7 +851,7 @@ class RouterScored(Event):
 
     Attributes:
         scorer: ``rules``, or the version of a learned head.
-        scores: requests by their score, in hundredths.
+        scores: requests by their score, in thousandths.
         neutral: requests about which the scorer knows nothing.
     """
 

@@ -1,13 +1,18 @@
 """Wiring of the router."""
 
-from services.router.assembly import Replica, tried_out
+from services.router.assembly import Replica
+from services.router.choice import choosing
 from shared import database, service, topology
 from shared.background import background
+from shared.policy import load_policy
 
 
 async def wire(it: service.Service) -> None:
-    other = tried_out(it.policy, it.settings.policy_file)
-    replica = Replica.assemble(it.policy, other, it.broker, it.clock)
+    shadow, other = it.policy.router.shadow, None
+    if shadow is not None:
+        tried = load_policy(shadow)
+        other = tried, (await choosing(it, tried)).score
+    replica = Replica.assemble(it.policy, (await choosing(it, it.policy)).score, other, it.broker, it.clock)
     pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))
     await it.enter(background(replica.ledger.recall(pool), name="ledger"))
     await it.enter(background(replica.news.announce(), name="scores"))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-# Scores are told apart to a hundredth, up to this far from zero: at most 20,001 counts, however many requests.
-HUNDREDTHS: Final = 100
-FARTHEST: Final = 100 * HUNDREDTHS
+# Scores are told apart to a thousandth, up to this far from zero: at most 200,001 counts, however many requests.
+THOUSANDTHS: Final = 1000
+FARTHEST: Final = 100 * THOUSANDTHS
 # Half-lives after which all counts are scaled, long before a float overflows.
 _RESCALED_AFTER: Final = 100.0
 _FAINT: Final = 1e-6
@@ -23,7 +23,7 @@ class Boundary:
     """Where a tier begins.
 
     Attributes:
-        place: the score, in hundredths; above it all requests belong to the tier.
+        place: the score, in thousandths; above it all requests belong to the tier.
         portion: the part of those with this very score, 0 to 1, that does as well: whole numbers of requests have the
             same score, above all under rules.
     """
@@ -44,7 +44,7 @@ class Boundary:
     @property
     def score(self) -> float:
         """The same as a score."""
-        return self.place / HUNDREDTHS
+        return self.place / THOUSANDTHS
 
     def reached(self, score: float, request_id: UUID) -> bool:
         """Whether a request belongs to the tier; always the same for the same request."""
@@ -53,8 +53,8 @@ class Boundary:
 
 
 def place_of(score: float) -> int:
-    """A score as it is counted, in hundredths."""
-    return min(FARTHEST, max(-FARTHEST, round(score * HUNDREDTHS)))
+    """A score as it is counted, in thousandths."""
+    return min(FARTHEST, max(-FARTHEST, round(score * THOUSANDTHS)))
 
 
 def draw(request_id: UUID) -> float:

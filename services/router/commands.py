@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from services.router.learning import commands as learning
 from shared.cli.options import HOME, TENANT, Home, Tenant, fail, out, run, running, told
 from shared.clock import SYSTEM_CLOCK
 from shared.errors import InvalidRequest
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
 
 PROMPT_CHARS: Final = 60
 
-router = typer.Typer(help="Which tier a prompt gets, and what another policy would change.", no_args_is_help=True)
+router = typer.Typer(help="Which tier a prompt gets, what another policy would change, what can be learned.")
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; default: the packaged one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.add_typer(router, name="router")
+    learning.add(router)
+    app.add_typer(router, name="router", no_args_is_help=True)
 
 
 @router.command()
@@ -50,11 +52,13 @@ def explain(
     from services.router.assembly import decides
     from services.router.health import Health
     from services.router.ledger import Ledger
+    from services.router.scoring import Rules
     from services.router.thresholds import Thresholds
 
     rules = _policy(policy)
     ledger, health = Ledger(SYSTEM_CLOCK), Health(SYSTEM_CLOCK)
-    decider = decides(rules, Thresholds(rules.router, ledger, SYSTEM_CLOCK, alone=True), health, ledger)
+    thresholds = Thresholds(rules.router, ledger, SYSTEM_CLOCK, alone=True)
+    decider = decides(rules, Rules(rules.router).score, thresholds, health, ledger, live=False)
     try:
         route = decider.decide(_request(prompt, model, tenant))
     except KeyError:
@@ -81,19 +85,24 @@ def replay_command(
     as_json: AsJson = False,
 ) -> None:
     """Send stored requests through another policy: shares, cost, disagreements. Nothing is run and nothing changed."""
+    from services.router.choice import Choice
+    from services.router.learning.reload import WatchedHead
     from services.router.replay import replay, stored
-    from services.router.scoring import Rules
     from shared import database
 
     rules = _policy(policy)
     now = datetime.now(UTC)
     back = timedelta(seconds=_seconds(since))
+    with told():
+        head = rules.router.head
+        learned = None if head is None else WatchedHead(head, rules.cache.embedder, SYSTEM_CLOCK)
+        choice = Choice(rules.router, learned)
     address = dsn or running(home).postgres_dsn
 
     async def work() -> "Replayed":
         async with database.pool(address, size=1) as pool:
             rows = await stored(pool, now - back, now, tenant=tenant, limit=limit)
-        return await asyncio.to_thread(replay, rows, rules, Rules(rules.router).score)
+        return await asyncio.to_thread(replay, rows, rules, choice.score)
 
     done = run(work())
     if as_json:

@@ -11,13 +11,12 @@ from services.router.caps import Caps
 from services.router.health import Health
 from services.router.scoring import Scored, Scores
 from services.router.thresholds import Begins, Thresholds
+from services.router.vectors import Embedding
 from shared.events import Request, Route
 from shared.policy import Policy
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
     from prometheus_client import Counter
 
 
@@ -43,8 +42,8 @@ class Decider:
         self._caps = caps
         self._live = live
 
-    def decide(self, request: Request, vector: "NDArray[float32] | None" = None) -> Route | Refused:
-        """Where a request is to run, and why. ``vector`` is the embedding of its prompt, of length 1.
+    def decide(self, request: Request, embedding: Embedding | None = None) -> Route | Refused:
+        """Where a request is to run, and why; ``embedding`` is that of its prompt.
 
         Raises:
             KeyError: the policy knows no such model as the request asks for.
@@ -56,7 +55,7 @@ class Decider:
             tier = pinned
             reasons: tuple[str, ...] = (f"the request asks for {request.model}",)
         else:
-            scored = self._score(request.prompt, vector)
+            scored = self._score(request.prompt, embedding)
             tier, reasons = self._deserved(request, scored)
         tier, limits = self._allowed(request.tenant, tier)
         if limits and self._caps.fails(request.tenant):
@@ -80,7 +79,7 @@ class Decider:
         self._thresholds.count(scored.by, scored.value if scored.informed else None)
         if not scored.informed:
             return self._policy.router.default, ("no signal: the default",)
-        begins = self._thresholds.of(scored.by)
+        begins = self._thresholds.of(scored)
         reached = [tier for tier in self._ladder[1:] if begins.boundaries[tier].reached(scored.value, request.id)]
         tier = reached[-1] if reached else self._ladder[0]
         return tier, (*scored.fired, _comparison(scored, tier, begins))
@@ -103,7 +102,7 @@ class Decider:
         if trouble is None:
             return tier, ()
         stronger = self._ladder[self._ladder.index(tier) + 1 :]
-        if self._thresholds.of(scored.by).lowered:
+        if self._thresholds.of(scored).lowered:
             return tier, (f"{tier} is in trouble ({trouble}), and the budget allows nothing stronger",)
         for name in stronger:
             if self._trouble(name) is None and self._caps.over(tenant, name) is None:

@@ -6,7 +6,7 @@ from typing import Final
 from services.router.decision import Decider, Refused
 from services.router.freshness import FreshnessRules
 from services.router.shadow import Shadow
-from services.router.vectors import vector_of
+from services.router.vectors import embedding_of
 from shared.clock import Clock
 from shared.events import Event, RequestMissed, RequestRouted, ResponseFailed
 from shared.policy import Policy
@@ -26,12 +26,12 @@ class Router:
 
     async def missed(self, event: RequestMissed) -> Sequence[Event]:
         """``request.routed.<tier>``; ``response.failed.tenant_limit`` where its tenant's limits say so."""
-        request, vector = event.request, vector_of(event.key)
-        route = self._decider.decide(request, vector)
+        request, embedding = event.request, embedding_of(event.key)
+        route = self._decider.decide(request, embedding)
         if isinstance(route, Refused):
             return (self._refused(event, route),)
         if self._shadow is not None:
-            route = self._shadow.beside(request, vector, route)
+            route = self._shadow.beside(request, embedding, route)
         freshness = self._freshness.judge(request.prompt)
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
         routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)

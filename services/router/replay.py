@@ -21,13 +21,12 @@ from services.router.health import Health
 from services.router.ledger import Ledger
 from services.router.scoring import Scores
 from services.router.thresholds import Thresholds
+from services.router.vectors import Embedding, Vector
 from shared import database
 from shared.events import Request, ResponseCompleted, Route, Usage
 from shared.policy import Policy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from shared.database import Pool
 
 SQL: Final = database.statements(Path(__file__).with_name("replay.sql"))
@@ -41,14 +40,14 @@ class Stored:
     """A request that was run, and how.
 
     Attributes:
-        vector: embedding of its prompt, of length 1; None where none was kept.
+        embedding: of its prompt; None where none was kept.
         model: that answered.
         input_tokens: as the provider counted them; so are output_tokens.
         cost_usd: US dollars at list price.
     """
 
     request: Request
-    vector: "NDArray[np.float32] | None"
+    embedding: Embedding | None
     tier: str
     model: str
     input_tokens: int
@@ -162,7 +161,7 @@ def replay(rows: Sequence[Stored], policy: Policy, score: Scores) -> Replayed:
 
 def _decided(decider: Decider, row: Stored) -> tuple[str, Sequence[str]]:
     try:
-        decided = decider.decide(row.request, row.vector)
+        decided = decider.decide(row.request, row.embedding)
     except KeyError:
         return UNKNOWN, (f"the policy knows no model {row.request.model!r}",)
     match decided:
@@ -216,7 +215,7 @@ def _stored(row: Mapping[str, Any]) -> Stored:
     embedding = row["embedding"]
     return Stored(
         request=Request.model_validate(json.loads(row["asked"]) | columns),
-        vector=None if embedding is None else _unit(json.loads(embedding)),
+        embedding=None if embedding is None else Embedding(_unit(json.loads(embedding)), row["embedder"]),
         tier=row["tier"],
         model=row["model"] or "",
         input_tokens=row["input_tokens"],
@@ -225,7 +224,7 @@ def _stored(row: Mapping[str, Any]) -> Stored:
     )
 
 
-def _unit(numbers: Sequence[float]) -> "NDArray[np.float32]":
+def _unit(numbers: Sequence[float]) -> Vector:
     vector = np.array(numbers, dtype=np.float32)
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length else vector

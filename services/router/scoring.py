@@ -1,15 +1,13 @@
 """How much a prompt deserves a stronger model: a score, and what it is made of."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import Final
 
-from services.router.signals import Signals
+from services.router.signals import Signals, estimated_tokens
+from services.router.vectors import Embedding
 from shared.policy.routing import RouterPolicy
-
-if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
 
 RULES: Final = "rules"
 
@@ -23,38 +21,38 @@ class Scored:
         fired: what made the score, for people.
         informed: whether anything spoke for or against at all; where nothing did, the policy's default decides.
         by: the scorer: ``rules``, or the version of a learned head.
+        threshold: the scorer's own, between the two lowest tiers; None: the policy's thresholds are for its scores.
     """
 
     value: float
     fired: tuple[str, ...]
     informed: bool
     by: str
+    threshold: float | None = None
 
 
-# One who always has a score: the rules, or those who are asked where a head can say nothing.
-Scores: TypeAlias = "Callable[[str, NDArray[float32] | None], Scored]"
-
-
-class Scorer(Protocol):
-    """Scores prompts."""
-
-    def score(self, prompt: str, vector: "NDArray[float32] | None") -> Scored | None:
-        """The score of a prompt; None where this scorer can say nothing, and the rules are to be asked.
-
-        ``vector`` is its embedding of length 1; None where there is none.
-        """
-        ...
+# One who has a score for every prompt, with its embedding or without.
+Scores = Callable[[str, Embedding | None], Scored]
 
 
 class Rules:
-    """The policy's rules: the weights of the signals that fire, added up."""
+    """The policy's rules: the weights of the signals that fire, added up.
+
+    Half of real prompts fire none, and many of the others fire the same ones; among equals the longer prompt gains more
+    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal.
+    """
 
     def __init__(self, policy: RouterPolicy) -> None:
         self._signals = Signals(policy.length, policy.words)
         self._weights = policy.weights
+        self._short = policy.length.short
 
-    def score(self, prompt: str, vector: "NDArray[float32] | None" = None) -> Scored:  # noqa: ARG002 - see Scorer
-        """Never None: no signal is a score of 0 that is not informed."""
-        fired = [(name, evidence, getattr(self._weights, name)) for name, evidence in self._signals.fired(prompt)]
-        reasons = tuple(f"{name}: {evidence} ({weight:+g})" for name, evidence, weight in fired)
-        return Scored(sum(weight for _, _, weight in fired), reasons, informed=bool(fired), by=RULES)
+    def score(self, prompt: str, _: Embedding | None = None) -> Scored:
+        """The score of a prompt; where no signal fires the length alone is scored, and that is not informed."""
+        tokens = estimated_tokens(prompt)
+        fired = [(name, told, getattr(self._weights, name)) for name, told in self._signals.fired(prompt, tokens)]
+        informed = bool(fired)
+        if by_length := self._weights.length * math.log2(max(tokens, 1) / self._short):
+            fired.append(("length", f"{tokens} tokens", by_length))
+        reasons = tuple(f"{name}: {evidence} ({weight:+.3g})" for name, evidence, weight in fired)
+        return Scored(sum(weight for _, _, weight in fired), reasons, informed=informed, by=RULES)

@@ -3,18 +3,13 @@
 It sees the requests of this replica only, and its budget and limits go by what is really spent.
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 
 from services.router.decision import Decider, Refused
 from services.router.ledger import Ledger
+from services.router.vectors import Embedding
 from shared.events import Request, Route
 from shared.telemetry import metrics
-
-if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -26,10 +21,10 @@ class Shadow:
         self._other = other
         self._ledger = ledger
 
-    def beside(self, request: Request, vector: "NDArray[float32] | None", route: Route) -> Route:
+    def beside(self, request: Request, embedding: Embedding | None, route: Route) -> Route:
         """The route, with the tier that the other policy would have taken; none where it would have refused."""
         try:
-            would = self._other.decide(request, vector)
+            would = self._other.decide(request, embedding)
         except KeyError:  # the request names a model that the other policy does not know
             would = Refused("an unknown model")
         tier = "none" if isinstance(would, Refused) else would.tier

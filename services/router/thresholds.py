@@ -16,6 +16,7 @@ from typing import Final
 
 from services.router.calibration import FARTHEST, Boundary, RecentScores, Unpublished, place_of
 from services.router.ledger import Ledger
+from services.router.scoring import Scored
 from shared.clock import Clock
 from shared.events import RouterScored
 from shared.policy.routing import RouterPolicy
@@ -74,17 +75,27 @@ class Thresholds:
         """Add what a replica, this one too, has counted."""
         self._add(delta.scorer, {min(FARTHEST, max(-FARTHEST, at)): n for at, n in delta.scores.items()}, delta.neutral)
 
-    def of(self, scorer: str) -> Begins:
-        """Where each tier above the lowest begins."""
+    def of(self, scored: Scored) -> Begins:
+        """Where each tier above the lowest begins, for scores like this one."""
+        fixed = self._fixed_of(scored)
         if not self._policy.calibrated:
-            return self._fixed
+            return fixed
         if self._policy.usd_per_day is not None and self._ledger.spent() >= self._policy.usd_per_day:
             return self._spent
         now = self._clock.monotonic()
-        kept = self._kept.get(scorer)
+        kept = self._kept.get(scored.by)
         if kept is None or now >= kept[0] + KEPT_S:
-            kept = self._kept[scorer] = (now, self._found(scorer, now))
+            kept = (now, self._found(scored.by, fixed, now))
+            if scored.by in self._recent:
+                self._kept[scored.by] = kept
         return kept[1]
+
+    def _fixed_of(self, scored: Scored) -> Begins:
+        """The scorer's own threshold, which is between the two lowest tiers; or the policy's."""
+        if scored.threshold is None or not self._policy.upper:
+            return self._fixed
+        second, *stronger = self._policy.upper
+        return Begins({second: Boundary.fixed(scored.threshold)} | {tier: Boundary.nowhere() for tier in stronger})
 
     def _add(self, scorer: str, scores: Mapping[int, int], neutral: int) -> None:
         if scorer not in self._recent and len(self._recent) >= MOST_SCORERS:
@@ -92,14 +103,14 @@ class Thresholds:
         recent = self._recent.setdefault(scorer, RecentScores(self._policy.calibration.half_life))
         recent.add(scores, neutral, self._clock.monotonic())
 
-    def _found(self, scorer: str, now: float) -> Begins:
+    def _found(self, scorer: str, fixed: Begins, now: float) -> Begins:
         recent = self._recent.get(scorer)
         if recent is None or recent.total(now) < self._policy.calibration.observations:
-            return self._fixed
-        asked = self._policy.shares or self._usual(recent)
+            return fixed
+        asked = self._policy.shares or self._usual(recent, fixed)
         part = self._affordable(asked)
         if part == 1 and not self._policy.shares:
-            return self._fixed
+            return fixed
         default = self._policy.ladder.index(self._policy.default)
         boundaries, shares = {}, {}
         for place, tier in enumerate(self._policy.upper, start=1):
@@ -110,9 +121,9 @@ class Thresholds:
                 metrics.ROUTER_THRESHOLD.labels(tier).set(boundaries[tier].score)
         return Begins(boundaries, shares, lowered=part < 1)
 
-    def _usual(self, recent: RecentScores) -> Mapping[str, float]:
-        """The share of each tier above the lowest where the policy's thresholds decide."""
-        upwards = [recent.share_from(self._fixed.boundaries[tier].place) for tier in self._policy.upper]
+    def _usual(self, recent: RecentScores, fixed: Begins) -> Mapping[str, float]:
+        """The share of each tier above the lowest where the fixed thresholds decide."""
+        upwards = [recent.share_from(fixed.boundaries[tier].place) for tier in self._policy.upper]
         stronger = [*upwards[1:], 0.0]
         return {tier: upwards[n] - stronger[n] for n, tier in enumerate(self._policy.upper)}
 

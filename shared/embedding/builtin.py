@@ -22,7 +22,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
-MODEL: Final = "all-MiniLM-L6-v2"
+MODEL: Final = weights.MODEL
 DIMENSIONS: Final = 384
 MAX_TOKENS: Final = 256
 # Longer texts are cut before they are tokenised, which takes about a microsecond per character. Prose has four to five

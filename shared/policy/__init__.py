@@ -76,7 +76,7 @@ def load_policy(path: Path) -> Policy:
         InvalidPolicy: the file is missing, is no TOML, or has wrong keys; the message names each.
     """
     try:
-        return parse_policy(tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_policy(tomllib.loads(path.read_text(encoding="utf-8")), folder=path.absolute().parent)
     except OSError as error:
         raise InvalidPolicy(f"{path}: {error.strerror}; set FOREBAY_POLICY_FILE") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -85,10 +85,13 @@ def load_policy(path: Path) -> Policy:
         raise InvalidPolicy(f"{path}: {error}") from None
 
 
-def parse_policy(data: dict[str, Any]) -> Policy:
-    """Validate a policy that was read already; raises InvalidPolicy naming the keys that are wrong."""
+def parse_policy(data: dict[str, Any], *, folder: Path | None = None) -> Policy:
+    """Validate a policy that was read already; raises InvalidPolicy naming the keys that are wrong.
+
+    ``folder`` is what relative paths in it start from; None stands for the working directory.
+    """
     try:
-        return Policy.model_validate(data)
+        return Policy.model_validate(data, context={"folder": folder or Path()})
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False):

@@ -1,9 +1,19 @@
 """Which tier a request goes to."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shared.events import Word
 from shared.policy.section import Section, Share, seconds
@@ -17,7 +27,7 @@ class Length(Section):
 
 
 class Weights(Section):
-    """What each signal adds to the score."""
+    """What each signal adds to the score; ``length`` at each doubling of the tokens, from ``length.short`` on."""
 
     short: FiniteFloat
     long: FiniteFloat
@@ -29,6 +39,7 @@ class Weights(Section):
     constraints: FiniteFloat
     clauses: FiniteFloat
     questions: FiniteFloat
+    length: FiniteFloat = 0.0
 
 
 class Words(Section):
@@ -38,6 +49,23 @@ class Words(Section):
     simple: tuple[str, ...]
     code: tuple[str, ...]
     maths: tuple[str, ...]
+
+
+class HeadPolicy(Section):
+    """A learned head in place of the rules.
+
+    Attributes:
+        file: relative to the policy file's folder, or absolute.
+        threshold: expected gain in quality from which the second tier is taken; None for the one in the head's file.
+    """
+
+    file: Path
+    threshold: FiniteFloat | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _beside_the_policy(cls, file: Path, info: ValidationInfo) -> Path:
+        return _beside(file, info)
 
 
 class CalibrationPolicy(Section):
@@ -81,7 +109,8 @@ class RouterPolicy(Section):
         thresholds: the least score of each tier above the lowest.
         shares: of requests, for each tier above the lowest: the thresholds are then found from the recent scores.
         usd_per_day: US dollars at list price that all requests together may cost per day (UTC); lowers the shares.
-        shadow: path of a policy file that is asked as well, and only counted.
+        shadow: a policy file that is asked as well, and only counted; relative to this file's folder, or absolute.
+        head: a learned one that is asked before the rules.
     """
 
     ladder: Annotated[tuple[Word, ...], Field(min_length=1)]
@@ -91,10 +120,16 @@ class RouterPolicy(Section):
     usd_per_day: PositiveFloat | None = None
     calibration: CalibrationPolicy = CalibrationPolicy()
     tenants: dict[Word, TenantRouting] = Field(default_factory=dict)
-    shadow: str | None = None
+    shadow: Path | None = None
+    head: HeadPolicy | None = None
     length: Length
     weights: Weights
     words: Words
+
+    @field_validator("shadow")
+    @classmethod
+    def _beside_the_policy(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        return None if file is None else _beside(file, info)
 
     @property
     def upper(self) -> tuple[Word, ...]:
@@ -121,11 +156,18 @@ class RouterPolicy(Section):
             raise ValueError(f"shares: one for each tier above the lowest: {_names(self.upper)}")
         if sum(self.shares.values()) > 1:
             raise ValueError("shares: together they are more than 1")
+        if self.head is not None and len(self.ladder) > 2 and not self.shares:  # noqa: PLR2004 - a head knows of two
+            raise ValueError("head: its file has one threshold; with more than two tiers, say shares")
         if self.usd_per_day is not None and self.default != self.ladder[0]:
             raise ValueError(f"usd_per_day: can't be held unless the default is the lowest tier, {self.ladder[0]}")
         if lowest := [name for name, tenant in self.tenants.items() if self.ladder[0] in tenant.shares]:
             raise ValueError(f"tenants.{lowest[0]}.shares: {self.ladder[0]} is the lowest tier: no limit to that")
         return self
+
+
+def _beside(file: Path, info: ValidationInfo) -> Path:
+    """A file beside the policy's own, unless its path is absolute."""
+    return Path((info.context or {}).get("folder", "")) / file
 
 
 def _names(tiers: Iterable[str]) -> str:

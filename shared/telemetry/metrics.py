@@ -48,6 +48,7 @@ REEMBEDDING_LEFT = Gauge("forebay_cache_reembedding_left", "Entries of the previ
 
 # router
 ROUTED = Counter("forebay_requests_routed", "Routing decisions", ["tier", "freshness"])
+HEAD_LOADS = Counter("forebay_router_head_loads", "Files of the learned head taken up, or refused", ["outcome"])
 
 ROUTER_SHARE = Gauge("forebay_router_share", "Share of requests that a tier is to have", ["tier"])
 ROUTER_THRESHOLD = Gauge("forebay_router_threshold", "Score from which a tier begins", ["tier"])

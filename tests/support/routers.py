@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from services.router.assembly import decides
+from services.router.assembly import Replica, decides
 from services.router.handler import Router
 from services.router.health import Health
 from services.router.ledger import Ledger
+from services.router.scoring import Rules
 from services.router.thresholds import Thresholds
+from shared.broker import Broker
 from shared.clock import Clock
 from shared.events import Request, ResponseCompleted, Route
 from shared.policy import Policy
@@ -29,7 +31,7 @@ class Deciding:
         self.ledger = Ledger(self.clock)
         self.health = Health(self.clock)
         self.thresholds = Thresholds(self.policy.router, self.ledger, self.clock, alone=True)
-        self.decider = decides(self.policy, self.thresholds, self.health, self.ledger)
+        self.decider = decides(self.policy, Rules(self.policy.router).score, self.thresholds, self.health, self.ledger)
 
     @property
     def router(self) -> Router:
@@ -54,3 +56,9 @@ class Deciding:
         answer: ResponseCompleted = make.completed(**fields | changes)
         for _ in range(times):
             self.ledger.heard(answer)
+
+
+def replica_of(policy: Policy, other: Policy | None, broker: Broker, clock: Clock) -> Replica:
+    """A replica that goes by the rules, and another policy's beside it."""
+    beside = None if other is None else (other, Rules(other.router).score)
+    return Replica.assemble(policy, Rules(policy.router).score, beside, broker, clock)

@@ -67,9 +67,10 @@ async def test_what_was_run_is_read_in_the_order_it_was_asked_in(writer: Persist
     rows = await stored(db.pool, START, until, tenant=first.tenant, limit=10)
     assert [row.request.prompt for row in rows] == ["one", "two"]
     assert [(row.tier, row.tokens, row.cost_usd) for row in rows] == [("light", 17, 0.25), ("light", 17, 0.125)]
-    assert rows[1].vector is None
-    assert rows[0].vector is not None
-    assert float(np.linalg.norm(rows[0].vector)) == pytest.approx(1.0)
+    assert rows[1].embedding is None
+    assert rows[0].embedding is not None
+    assert rows[0].embedding.embedder == "test/1"
+    assert float(np.linalg.norm(rows[0].embedding.vector)) == pytest.approx(1.0)
     latest = await stored(db.pool, START, until, tenant=None, limit=1)
     assert [row.request.prompt for row in latest] == ["one"]
     assert await stored(db.pool, START, START + timedelta(seconds=5), tenant=first.tenant, limit=10) == []

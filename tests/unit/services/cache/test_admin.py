@@ -39,7 +39,11 @@ class Table:
         self.asked.append(arguments)
         if self.error is not None:
             raise self.error
-        found = {SQL["by_category"]: CATEGORIES, SQL["by_tenant"]: TENANTS, TOPIC_SQL["candidates"]: PROMPTS}
+        found: dict[str, Sequence[dict[str, Any]]] = {
+            SQL["by_category"]: CATEGORIES,
+            SQL["by_tenant"]: TENANTS,
+            TOPIC_SQL["candidates"]: PROMPTS,
+        }
         return found[statement]
 
     async def fetchval(self, statement: str) -> int:

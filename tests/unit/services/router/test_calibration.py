@@ -105,20 +105,20 @@ def test_very_old_scores_are_forgotten_and_the_numbers_stay_small() -> None:
 
 
 def test_memory_is_bounded_by_the_places_a_score_can_have() -> None:
-    recent = counted({place_of(score): 1 for score in (-1e9, -100.004, 0.001, 0.004, 1e9)})
+    recent = counted({place_of(score): 1 for score in (-1e9, -100.0004, 0.0001, 0.0004, 1e9)})
     assert recent.boundary(0.2, neutral_above=False).place == FARTHEST
     assert place_of(-1e9) == -FARTHEST
-    assert place_of(0.004) == 0
+    assert place_of(0.0004) == 0
 
 
 @given(st.integers(0, 2**128 - 1))
 def test_a_request_is_always_drawn_alike(number: int) -> None:
     request_id = UUID(int=number)
     assert 0 <= draw(request_id) < 1
-    boundary = Boundary(100, 0.5)
+    boundary = Boundary(1000, 0.5)
     assert boundary.reached(1.0, request_id) == (draw(request_id) < 0.5)
-    assert boundary.reached(1.01, request_id)
-    assert not boundary.reached(0.99, request_id)
+    assert boundary.reached(1.001, request_id)
+    assert not boundary.reached(0.999, request_id)
 
 
 def test_a_threshold_that_was_set_is_reached_by_the_score_itself() -> None:
@@ -131,5 +131,5 @@ def test_what_was_announced_is_not_announced_again() -> None:
     unpublished.count("rules", 1.0)
     unpublished.count("rules", None)
     unpublished.count("head", -0.5)
-    assert unpublished.take() == {"rules": ({100: 2}, 1), "head": ({-50: 1}, 0)}
+    assert unpublished.take() == {"rules": ({1000: 2}, 1), "head": ({-500: 1}, 0)}
     assert unpublished.take() == {}

@@ -5,12 +5,12 @@ from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
-from services.router.assembly import Replica
 from shared import envelope
 from shared.events import LaneThrottled, RequestRouted, RouterScored
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import ManualClock
+from tests.support.routers import replica_of
 
 HARD = "please prove it for my own function, my friend"
 SHARES = {"router__shares": {"premium": 0.25}, "router__calibration": {"observations": 20}}
@@ -23,7 +23,7 @@ async def said(broker: WatchedBroker) -> list[RouterScored]:
 
 async def test_two_replicas_come_to_the_same_threshold_from_what_each_has_counted() -> None:
     clock, broker = ManualClock(), await WatchedBroker.ready()
-    replicas = [Replica.assemble(make.policy(**SHARES), None, broker, clock) for _ in range(2)]
+    replicas = [replica_of(make.policy(**SHARES), None, broker, clock) for _ in range(2)]
     tasks = [asyncio.create_task(each.news.announce()) for each in replicas]
     for number in range(40):
         prompt = HARD if number % 2 else "my friend is asking for a function"
@@ -48,7 +48,7 @@ async def test_two_replicas_come_to_the_same_threshold_from_what_each_has_counte
 
 async def test_a_broker_that_is_away_is_survived() -> None:
     clock, broker = ManualClock(), await WatchedBroker.ready()
-    replica = Replica.assemble(make.policy(**SHARES), None, broker, clock)
+    replica = replica_of(make.policy(**SHARES), None, broker, clock)
     task = asyncio.create_task(replica.news.announce())
     await broker.lose_connection()
     await replica.router.missed(make.missed(make.request(HARD)))
@@ -61,7 +61,7 @@ async def test_a_broker_that_is_away_is_survived() -> None:
 
 async def test_costs_and_trouble_are_heard_of() -> None:
     clock, broker = ManualClock(), await WatchedBroker.ready()
-    replica = Replica.assemble(make.policy(router__ladder=["light", "premium"]), None, broker, clock)
+    replica = replica_of(make.policy(router__ladder=["light", "premium"]), None, broker, clock)
     await replica.news.heard(make.completed(source="light", tier="light", cost_usd=0.5, completed_at=clock.now()))
     assert replica.ledger.spent() == 0.5
     until = clock.now() + timedelta(seconds=30)

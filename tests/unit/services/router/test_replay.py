@@ -92,11 +92,13 @@ async def test_rows_become_requests_again() -> None:
         "input_tokens": 9,
         "output_tokens": 1,
         "embedding": "[3,4]",
+        "embedder": "test/1",
     }
     earlier = row | {"accepted_at": request.accepted_at - timedelta(hours=1), "embedding": None}
     pool = FakePool(row, earlier)
     first, second = await stored(pool.as_pool, START, START + timedelta(days=1), tenant=None, limit=10)
-    assert (first.vector, second.request.prompt, second.request.model) == (None, HARD, "premium")
+    assert (first.embedding, second.request.prompt, second.request.model) == (None, HARD, "premium")
     assert (second.tier, second.tokens, second.cost_usd) == ("premium", 10, 0.5)
-    assert second.vector is not None
-    assert np.allclose(second.vector, [0.6, 0.8])
+    assert second.embedding is not None
+    assert second.embedding.embedder == "test/1"
+    assert np.allclose(second.embedding.vector, [0.6, 0.8])

@@ -2,22 +2,21 @@
 
 from pathlib import Path
 
-import pytest
 import structlog
 
-from services.router.assembly import Replica, tried_out
-from shared.errors import InvalidPolicy
 from shared.events import RequestRouted, Route
-from shared.policy import Policy
+from shared.policy import Policy, load_policy
+from shared.settings import packaged_policy
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import ManualClock
+from tests.support.routers import replica_of
 
 FAIR = "my friend is asking for a function"
 
 
 async def routed(other: Policy, model: str = "auto") -> Route:
-    replica = Replica.assemble(make.policy(), other, await WatchedBroker.ready(), ManualClock())
+    replica = replica_of(make.policy(), other, await WatchedBroker.ready(), ManualClock())
     (event,) = await replica.router.missed(make.missed(make.request(FAIR, model=model)))
     assert isinstance(event, RequestRouted)
     return event.route
@@ -45,7 +44,6 @@ async def test_a_model_the_other_policy_does_not_know_harms_nothing() -> None:
 
 
 def test_the_file_is_looked_for_beside_the_policy(tmp_path: Path) -> None:
-    policy = make.policy(router__shadow="new.toml")
-    with pytest.raises(InvalidPolicy, match=r"new\.toml"):
-        tried_out(policy, tmp_path / "policy.toml")
-    assert tried_out(make.policy(), tmp_path / "policy.toml") is None
+    text = packaged_policy().read_text().replace("[router]\n", '[router]\nshadow = "n.toml"\n')
+    (tmp_path / "policy.toml").write_text(text)
+    assert load_policy(tmp_path / "policy.toml").router.shadow == tmp_path / "n.toml"

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.ledger import FEW
+from services.router.scoring import Scored
 from shared.events import LaneThrottled, Route, RouterScored
 from tests.support import make
 from tests.support.clock import START, ManualClock
 from tests.support.routers import LADDER, Deciding
 
+RULES = Scored(1.0, (), informed=True, by="rules")
 HARD = "please prove it for my own function, my friend"
 PROMPTS = {
     "What is the capital of Peru?": -1.5,
@@ -75,11 +77,11 @@ def test_the_reason_says_what_the_threshold_is_for() -> None:
 
 async def test_what_other_replicas_counted_counts_here() -> None:
     it = Deciding(make.policy(router__shares={"premium": 0.5}, router__calibration={"observations": 10}))
-    it.thresholds.heard(RouterScored(delta_id=uuid4(), scorer="rules", scores={450: 5, 150: 5}))
-    begins = it.thresholds.of("rules")
-    assert begins.boundaries["premium"].place == 150
+    it.thresholds.heard(RouterScored(delta_id=uuid4(), scorer="rules", scores={4500: 5, 1500: 5}))
+    begins = it.thresholds.of(RULES)
+    assert begins.boundaries["premium"].place == 1500
     assert begins.boundaries["premium"].portion == 0
-    assert not it.thresholds.of("head").shares
+    assert not it.thresholds.of(Scored(0.5, (), informed=True, by="head", threshold=0.25)).shares
 
 
 def spending(budget: float, clock: ManualClock, **policy: Any) -> Deciding:
@@ -139,7 +141,7 @@ def test_a_budget_never_asks_for_more_than_all_or_less_than_none(budget: float, 
     it.answered("premium", premium, times=FEW)
     for _ in range(3):
         ask(it, HARD)
-    assert 0 <= it.thresholds.of("rules").shares["premium"] <= 0.4
+    assert 0 <= it.thresholds.of(RULES).shares["premium"] <= 0.4
 
 
 def test_memory_does_not_grow_with_scorers_that_are_announced() -> None:
