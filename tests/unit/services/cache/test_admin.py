@@ -40,7 +40,7 @@ class Table:
         if self.error is not None:
             raise self.error
         found = {SQL["by_category"]: CATEGORIES, SQL["by_tenant"]: TENANTS, TOPIC_SQL["candidates"]: PROMPTS}
-        return found[statement]
+        return cast("Sequence[dict[str, Any]]", found[statement])
 
     async def fetchval(self, statement: str) -> int:
         assert statement == SQL["bytes"]
