@@ -2,13 +2,10 @@
 
 from services.trends.admin import Admin
 from services.trends.announcing import Announcing
-from services.trends.counting import Counting
+from services.trends.counting import MOST_PER_TICK, TICK_S, Counting
 from services.trends.watch import Watch
 from shared import service, topology
 from shared.background import background
-
-TICK_S = 0.5
-MOST_PER_TICK = 2_000
 
 
 async def wire(it: service.Service) -> None:

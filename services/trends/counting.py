@@ -18,6 +18,9 @@ from shared.topology import Queue
 MOST_TOLD: Final = 2_000
 MOST_WAITING: Final = 50_000
 EVERYBODY: Final = ""
+# How a replica takes from the queue: seconds between two batches, and requests in one.
+TICK_S: Final = 0.5
+MOST_PER_TICK: Final = 2_000
 
 
 class Counting:
