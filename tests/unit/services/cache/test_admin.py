@@ -39,17 +39,8 @@ class Table:
         self.asked.append(arguments)
         if self.error is not None:
             raise self.error
-<<<<<<< HEAD
-        found: dict[str, Sequence[dict[str, Any]]] = {
-            SQL["by_category"]: CATEGORIES,
-            SQL["by_tenant"]: TENANTS,
-            TOPIC_SQL["candidates"]: PROMPTS,
-        }
-        return found[statement]
-=======
         found = {SQL["by_category"]: CATEGORIES, SQL["by_tenant"]: TENANTS, TOPIC_SQL["candidates"]: PROMPTS}
         return cast("Sequence[dict[str, Any]]", found[statement])
->>>>>>> trends4
 
     async def fetchval(self, statement: str) -> int:
         assert statement == SQL["bytes"]
