@@ -16,10 +16,10 @@ stack.register(app)
 requests.register(app)
 cache.register(app)
 demo.register(app)
-for command in sorted(entry_points(group="forebay.commands"), key=lambda found: found.name):
-    command.load()(app)
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. Services bring their own commands along, found by name: nothing here may import a service."""
+    for command in sorted(entry_points(group="forebay.commands"), key=lambda found: found.name):
+        command.load()(app)
     app()
