@@ -41,18 +41,20 @@ def made_up(count: int, *, seed: int = 0, told: float = 0.9) -> list[Labelled]:
 Train = Callable[..., Candidate]
 
 
+def trained(count: int = 400, *, told: float = 0.9, seed: int = 0, embedder: str = EMBEDDER) -> Candidate:
+    """A head trained on made-up prompts."""
+    rows = made_up(count, seed=seed, told=told)
+    return candidate.train(
+        rows,
+        unit_vectors(len(rows), seed),
+        Rules(make.policy().router),
+        embedder=embedder,
+        now=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+
+
 @pytest.fixture(scope="session")
 def train() -> Train:
-    def trained(count: int = 400, *, told: float = 0.9, seed: int = 0, embedder: str = EMBEDDER) -> Candidate:
-        rows = made_up(count, seed=seed, told=told)
-        return candidate.train(
-            rows,
-            unit_vectors(len(rows), seed),
-            Rules(make.policy().router),
-            embedder=embedder,
-            now=datetime(2026, 1, 2, tzinfo=UTC),
-        )
-
     return trained
 
 
