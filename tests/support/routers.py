@@ -6,8 +6,9 @@ from services.router.assembly import Replica, decides
 from services.router.handler import Router
 from services.router.health import Health
 from services.router.ledger import Ledger
-from services.router.scoring import Rules
+from services.router.scoring import Rules, Scores
 from services.router.thresholds import Thresholds
+from services.router.vectors import Embedding
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.events import Request, ResponseCompleted, Route
@@ -25,22 +26,25 @@ LADDER = {
 class Deciding:
     """One who decides by a policy, alone: what it counts, it goes by at once."""
 
-    def __init__(self, policy: Policy | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, clock: Clock | None = None, *, score: Scores | None = None
+    ) -> None:
         self.policy = policy or make.policy()
         self.clock = clock or ManualClock()
         self.ledger = Ledger(self.clock)
         self.health = Health(self.clock)
         self.thresholds = Thresholds(self.policy.router, self.ledger, self.clock, alone=True)
-        self.decider = decides(self.policy, Rules(self.policy.router).score, self.thresholds, self.health, self.ledger)
+        score = score or Rules(self.policy.router).score
+        self.decider = decides(self.policy, score, self.thresholds, self.health, self.ledger)
 
     @property
     def router(self) -> Router:
         """A handler that asks it."""
         return Router(self.policy, self.decider, None, self.clock)
 
-    def route(self, request: Request) -> Route:
+    def route(self, request: Request, embedding: Embedding | None = None) -> Route:
         """Where a request is to run; it must not be refused."""
-        decided = self.decider.decide(request)
+        decided = self.decider.decide(request, embedding)
         assert isinstance(decided, Route)
         return decided
 

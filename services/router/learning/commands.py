@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # numpy and the embedder's runtime are for the commands that 
     from shared.policy import Policy
 
 CHUNK: Final = 256
-MOSTLY: Final = 0.5
+# Below this share of chance in who answered, ratings compare little: see learning.ratings.
+LITTLE_CHANCE: Final = 0.2
 
 Files = Annotated[list[Path], typer.Argument(help="JSON lines, plain or gzip: see docs/routing.md.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy with the rules to beat.")]
@@ -151,10 +152,10 @@ def _labelled(
     estimated = ratings.estimate(
         rated, described, vectors, weak=policy.router.ladder[0], strong=policy.router.ladder[-1]
     )
-    if estimated.compared < MOSTLY:
+    if estimated.by_chance < LITTLE_CHANCE:
         err.print(
-            f"[yellow]only {estimated.compared:.0%} of these prompts could have gone to either tier:[/yellow] what is "
-            "said of the others is a guess. Pin a sample of requests to each tier, and rate those.",
+            "[yellow]which tier answered was hardly left to chance in these ratings:[/yellow] they compare little, and "
+            "what follows is a guess. Pin a random sample of requests to either tier, and rate those.",
             highlight=False,
         )
     return estimated.rows, vectors

@@ -7,8 +7,7 @@ Rotnitzky and Zhao 1994; cross-fitted as in Kennedy, arXiv:2004.14497):
 
 m_s and m_w are what a regression expects of either tier on this prompt, e is the chance that such a prompt went to the
 strong tier, and all three are fitted on the other half of the prompts. Where a router sent all prompts of a kind to one
-tier there is nothing to compare, and no formula helps: so ``compared`` says which share of the prompts had a chance of
-either tier.
+tier there is nothing to compare, and no formula helps: so ``by_chance`` says how much of that was left to chance.
 """
 
 from collections.abc import Sequence
@@ -22,16 +21,23 @@ from services.router.learning.training import fit
 from services.router.learning.weights import Array, Vectors
 
 LEAST_OF_EACH: Final = 200
+# Weights held back as far as a head's would leave much of the difference between the tiers' prompts in the estimate.
+RIDGE: Final = 1.0
 # Chances are kept away from 0 and 1, so that no single rating counts for more than twenty.
 LEAST_CHANCE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """Rows with estimated gains; ``compared`` is the share of prompts that could have gone to either tier."""
+    """Rows with estimated gains.
+
+    Attributes:
+        by_chance: share of the variance of who answered that the prompts do not explain: 1 where it was drawn by lot,
+            0 where a rule decided.
+    """
 
     rows: list[Labelled]
-    compared: float
+    by_chance: float
 
 
 def estimate(ratings: Sequence[Rating], features: Array, vectors: Vectors, *, weak: str, strong: str) -> Estimated:
@@ -52,15 +58,15 @@ def estimate(ratings: Sequence[Rating], features: Array, vectors: Vectors, *, we
     half = np.array([part(rating.prompt, "half") < 0.5 for rating in ratings])  # noqa: PLR2004 - a half
     for here in (half, ~half):
         there = ~here
-        expected_up = fit(features[there & went_up], vectors[there & went_up], quality[there & went_up])
-        expected_down = fit(features[there & ~went_up], vectors[there & ~went_up], quality[there & ~went_up])
+        expected_up = fit(features[there & went_up], vectors[there & went_up], quality[there & went_up], RIDGE)
+        expected_down = fit(features[there & ~went_up], vectors[there & ~went_up], quality[there & ~went_up], RIDGE)
         up = expected_up.gains(features[here], vectors[here])
         down = expected_down.gains(features[here], vectors[here])
-        chance[here] = fit(features[there], vectors[there], went_up[there].astype(float)).gains(
+        chance[here] = fit(features[there], vectors[there], went_up[there].astype(float), RIDGE).gains(
             features[here], vectors[here]
         )
         e, q, strongly = chance[here].clip(LEAST_CHANCE, 1 - LEAST_CHANCE), quality[here], went_up[here]
         gains[here] = up - down + strongly * (q - up) / e - ~strongly * (q - down) / (1 - e)
-    compared = float(((chance > LEAST_CHANCE) & (chance < 1 - LEAST_CHANCE)).mean())
+    by_chance = float(((went_up - chance) ** 2).mean() / went_up.var())
     rows = [Labelled(rating.prompt, float(gain)) for rating, gain in zip(ratings, gains, strict=True)]
-    return Estimated(rows, compared)
+    return Estimated(rows, min(by_chance, 1.0))

@@ -38,7 +38,7 @@ def test_a_message_carries_the_attributes_of_a_cloud_event(kind: type[Event]) ->
     event = example(kind)
     message = encoded(event)
     assert (message.exchange, message.routing_key) == (kind.EXCHANGE.name, event.routing_key)
-    assert message.mandatory
+    assert message.mandatory is kind.MANDATORY
     assert message.content_type == "application/json"
     attributes = {
         name: envelope.attribute(message, name) for name in ("specversion", "source", "type", "subject", "tenant")
@@ -84,7 +84,7 @@ def test_a_terminal_event_with_a_reply_address_has_a_copy_for_the_client() -> No
     message, copy = envelope.encode(event, source="test", now=START)
     assert (copy.exchange, copy.routing_key, copy.correlation_id) == ("", "client-7", "c-1")
     assert copy.message_id != message.message_id
-    assert message.mandatory
+    assert message.mandatory is True
 
 
 def test_a_client_that_left_stops_nothing() -> None:

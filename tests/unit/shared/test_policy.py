@@ -193,3 +193,17 @@ def test_what_is_bought_is_the_new_embedder_and_the_one_before_it() -> None:
 def test_a_mistake_about_trends_is_named(trends: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidPolicy, match=re.escape(message)):
         parse_policy(make.policy_data(trends=trends))
+
+
+def test_a_head_beside_the_policy_is_named_from_there(tmp_path: Path) -> None:
+    shipped = packaged_policy().read_text(encoding="utf-8")
+    (tmp_path / "policy.toml").write_text(f'{shipped}\n[router.head]\nfile = "heads/one.json"\n', encoding="utf-8")
+    head = load_policy(tmp_path / "policy.toml").router.head
+    assert head is not None
+    assert head.file == tmp_path / "heads" / "one.json"
+
+
+def test_an_absolute_path_of_a_head_stays(tmp_path: Path) -> None:
+    head = make.policy(router__head={"file": str(tmp_path / "head.json")}).router.head
+    assert head is not None
+    assert head.file == tmp_path / "head.json"

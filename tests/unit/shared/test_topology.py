@@ -20,6 +20,7 @@ from shared.topology import (
     entries,
     obituaries,
     routed,
+    router_events,
     topology,
 )
 from tests.support import make
@@ -75,10 +76,12 @@ def test_every_binding_is_to_an_exchange_that_is_declared() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_event_is_kept_by_a_durable_queue_or_told_again_and_again(kind: type[Event]) -> None:
+def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_there(kind: type[Event]) -> None:
     event = example(kind)
     if event.routing_key.startswith("topic."):  # to each replica's own queue, where it is away it has missed little
         assert takers(event, TOPIC_EVENTS) == {""}
+    elif not kind.MANDATORY:
+        assert takers(event, router_events(("light", "premium"))) == {""}
     else:
         assert takers(event)
 

@@ -3,10 +3,19 @@
 import json
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
-from shared.cli import app
+from services.router import commands
 from shared.settings import packaged_policy
+
+app = typer.Typer()
+commands.register(app)
+
+
+@app.callback()
+def _forebay() -> None:
+    """With one group of commands alone, typer would leave its name out."""
 
 
 def forebay(*arguments: str) -> Result:
