@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from services.router.freshness import FreshnessRules
+from services.router.freshness.judgement import FreshnessJudge
 from services.router.scoring import Rules
+from services.router.vectors import vector_of
 from shared.events import Event, Request, RequestMissed, RequestRouted, Route
 from shared.policy import Policy
 from shared.telemetry import metrics
@@ -15,15 +16,16 @@ class Router:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._rules = Rules(policy.router)
-        self._freshness = FreshnessRules(policy.freshness)
+        self._freshness = FreshnessJudge(policy.freshness)
 
     async def missed(self, event: RequestMissed) -> Sequence[Event]:
         """``request.routed.<tier>``."""
-        request = event.request
+        request, key = event.request, event.key
+        vector = vector_of(key)
         route = self.route(request)
-        freshness = self._freshness.judge(request.prompt)
+        freshness = self._freshness.judge(request, vector, key.embedder if key else "")
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
-        routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)
+        routed = RequestRouted(request=request, key=key, verdict=event.verdict, route=route, freshness=freshness)
         return (routed,)
 
     def route(self, request: Request) -> Route:

@@ -31,9 +31,8 @@ class Policy(Section):
             name = getattr(self.router, key)
             if name not in self.tiers:
                 raise ValueError(f"router.{key}: {name!r} is not one of the tiers: {', '.join(self.tiers)}")
-        if self.freshness.default not in self.freshness.categories:
-            known = ", ".join(self.freshness.categories)
-            raise ValueError(f"freshness.default: {self.freshness.default!r} is not one of the categories: {known}")
+        if mistake := self.freshness.mistake():
+            raise ValueError(f"freshness.{mistake}")
         for reserved in (AUTO, "cache", "coalesced"):
             if reserved in self.tiers:
                 raise ValueError(f"tiers.{reserved}: the name {reserved!r} is taken; call the tier something else")
