@@ -159,6 +159,7 @@ def _candidate(considered: Considered, now: datetime) -> dict[str, Any]:
         "age_s": entry.age_s(now),
         "expires_in_s": int((entry.expires_at - now).total_seconds()),
         "category": entry.category,
+        "freshness": entry.reason,
         "model": entry.model,
         "hits": entry.hits,
         "good": entry.good,

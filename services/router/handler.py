@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.router.decision import Decider, Refused
-from services.router.freshness import FreshnessRules
+from services.router.freshness.judgement import FreshnessJudge
 from services.router.shadow import Shadow
 from services.router.vectors import embedding_of
 from shared.clock import Clock
@@ -22,7 +22,7 @@ class Router:
         self._decider = decider
         self._shadow = shadow
         self._clock = clock
-        self._freshness = FreshnessRules(policy.freshness)
+        self._freshness = FreshnessJudge(policy.freshness, clock)
 
     async def missed(self, event: RequestMissed) -> Sequence[Event]:
         """``request.routed.<tier>``; ``response.failed.tenant_limit`` where its tenant's limits say so."""
@@ -32,7 +32,7 @@ class Router:
             return (self._refused(event, route),)
         if self._shadow is not None:
             route = self._shadow.beside(request, embedding, route)
-        freshness = self._freshness.judge(request.prompt)
+        freshness = self._freshness.judge(request, embedding)
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
         routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)
         return (routed,)

@@ -34,9 +34,8 @@ class Policy(Section):
         for name, tenant in self.router.tenants.items():
             if unknown := [tier for tier in tenant.shares if tier not in self.tiers]:
                 raise ValueError(f"router.tenants.{name}.shares: {', '.join(unknown)}: not one of the tiers")
-        if self.freshness.default not in self.freshness.categories:
-            known = ", ".join(self.freshness.categories)
-            raise ValueError(f"freshness.default: {self.freshness.default!r} is not one of the categories: {known}")
+        if mistake := self.freshness.mistake():
+            raise ValueError(f"freshness.{mistake}")
         for reserved in (AUTO, "cache", "coalesced"):
             if reserved in self.tiers:
                 raise ValueError(f"tiers.{reserved}: the name {reserved!r} is taken; call the tier something else")
