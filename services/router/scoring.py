@@ -39,7 +39,8 @@ class Rules:
     """The policy's rules: the weights of the signals that fire, added up.
 
     Half of real prompts fire none, and many of the others fire the same ones; among equals the longer prompt gains more
-    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal.
+    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal, and never takes
+    away: two signals that just reach the threshold still do.
     """
 
     def __init__(self, policy: RouterPolicy) -> None:
@@ -52,7 +53,7 @@ class Rules:
         tokens = estimated_tokens(prompt)
         fired = [(name, told, getattr(self._weights, name)) for name, told in self._signals.fired(prompt, tokens)]
         informed = bool(fired)
-        if by_length := self._weights.length * math.log2(max(tokens, 1) / self._short):
+        if by_length := self._weights.length * math.log2(max(tokens, self._short) / self._short):
             fired.append(("length", f"{tokens} tokens", by_length))
         reasons = tuple(f"{name}: {evidence} ({weight:+.3g})" for name, evidence, weight in fired)
         return Scored(sum(weight for _, _, weight in fired), reasons, informed=informed, by=RULES)

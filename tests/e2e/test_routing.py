@@ -51,7 +51,7 @@ async def test_what_was_asked_is_replayed_through_another_policy(
     await rows.settled(2)
     new = tmp_path / "new.toml"
     text = packaged_policy().read_text()
-    new.write_text(re.sub(r"^premium = 1\.8 .*$", "premium = -9.0", text, flags=re.MULTILINE))
+    new.write_text(re.sub(r"^premium = 2\.0$", "premium = -9.0", text, flags=re.MULTILINE))
     arguments = ("router", "replay", "--policy", str(new), "--since", "1h", "--tenant", tenant)
     told = await asyncio.to_thread(cli, *arguments, "--json")
     assert told.returncode == 0, told.stderr

@@ -18,3 +18,7 @@ def test_of_two_alike_the_longer_one_scores_higher() -> None:
 def test_length_alone_is_no_signal() -> None:
     assert not RULES.score(PLAIN).informed
     assert RULES.score(f"{PLAIN} step by step").informed
+
+
+def test_a_short_prompt_loses_nothing_by_its_length() -> None:
+    assert RULES.score("prove it").fired == ("short: 2 tokens (-1)", "reasoning: 'prove' (+3)")
