@@ -138,6 +138,7 @@ async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_wa
         "hits": 0,
         "good": 0,
         "bad": 0,
+        "freshness": "nothing changes",
     }
     key = desk.replica.handler.key(make.request(PROMPT, tenant="default"))
     assert found["key"] == {"scope": str(key.scope), "exact": str(key.exact)}
