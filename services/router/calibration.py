@@ -54,7 +54,7 @@ class Boundary:
 
 def place_of(score: float) -> int:
     """A score as it is counted, in thousandths."""
-    return min(FARTHEST, max(-FARTHEST, round(score * THOUSANDTHS)))
+    return round(min(FARTHEST, max(-FARTHEST, score * THOUSANDTHS)))
 
 
 def draw(request_id: UUID) -> float:

@@ -24,7 +24,7 @@ from shared.telemetry import metrics
 
 # Seconds for which thresholds are kept: finding them goes through all scores that occur.
 KEPT_S: Final = 2.0
-# Rules, and a few versions of a head: those that come later are not counted.
+# Rules, and the latest versions of a head: whoever was not heard of for longest gives way.
 MOST_SCORERS: Final = 16
 
 
@@ -98,10 +98,13 @@ class Thresholds:
         return Begins({second: Boundary.fixed(scored.threshold)} | {tier: Boundary.nowhere() for tier in stronger})
 
     def _add(self, scorer: str, scores: Mapping[int, int], neutral: int) -> None:
-        if scorer not in self._recent and len(self._recent) >= MOST_SCORERS:
-            return
-        recent = self._recent.setdefault(scorer, RecentScores(self._policy.calibration.half_life))
+        recent = self._recent.pop(scorer, None) or RecentScores(self._policy.calibration.half_life)
         recent.add(scores, neutral, self._clock.monotonic())
+        self._recent[scorer] = recent  # at the end: the first is the one not heard of for longest
+        if len(self._recent) > MOST_SCORERS:
+            gone = next(iter(self._recent))
+            del self._recent[gone]
+            self._kept.pop(gone, None)
 
     def _found(self, scorer: str, fixed: Begins, now: float) -> Begins:
         recent = self._recent.get(scorer)

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from shared.events import Word
-from shared.policy.section import Section, Share
+from shared.policy.section import Phrase, Section, Share
 
 BUILTIN: Final = "builtin"
 BUILTIN_DIMENSIONS: Final = 384
@@ -97,7 +97,7 @@ class CachePolicy(Section):
     leader_patience_s: PositiveFloat = 30
     max_waiting: PositiveInt = 1000
     pools: dict[Word, tuple[Word, ...]] = Field(default_factory=dict)
-    never: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    never: dict[str, tuple[Phrase, ...]] = Field(default_factory=dict)
     audit: AuditPolicy = AuditPolicy()
     refresh: RefreshPolicy = RefreshPolicy()
     front: FrontPolicy = FrontPolicy()

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from shared.events import LONGEST_TTL_S, Word
-from shared.policy.section import Duration, Section, Share, seconds
+from shared.policy.section import Duration, Phrase, Section, Share, seconds
 
 NEVER: Final = "none"
 # What a prompt can be told of without having learned it; services/router/freshness/rules.py says how.
@@ -40,7 +40,7 @@ class Category(Section):
     """
 
     ttl: Ttl
-    words: tuple[str, ...] = ()
+    words: tuple[Phrase, ...] = ()
     rules: tuple[Rule, ...] = ()
     changes_within: Horizon | None = None
     probability: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -97,6 +97,13 @@ class FreshnessPolicy(Section):
         """The category of a tenant's prompts of which nothing is known."""
         own = self.tenants.get(tenant)
         return self.default if own is None or own.default is None else own.default
+
+    def longest_of(self, category: str, tenant: str) -> int | None:
+        """Seconds after which an answer of a category is not served to a tenant, whoever's it was and whatever was said
+        when it was stored; None where the policy knows no such category.
+        """
+        known = self.categories.get(category)
+        return None if known is None else self.ttl_of(category, tenant) + known.stale_while_revalidate
 
     def ttl_of(self, category: str, tenant: str) -> int:
         """Seconds that a tenant's answers of a category may be reused; 0 for never."""

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from shared.events import Word
-from shared.policy.section import Section, Share, seconds
+from shared.policy.section import Phrase, Section, Share, seconds
 
 
 class Length(Section):
@@ -45,10 +45,10 @@ class Weights(Section):
 class Words(Section):
     """Words and phrases that make a signal."""
 
-    reasoning: tuple[str, ...]
-    simple: tuple[str, ...]
-    code: tuple[str, ...]
-    maths: tuple[str, ...]
+    reasoning: tuple[Phrase, ...]
+    simple: tuple[Phrase, ...]
+    code: tuple[Phrase, ...]
+    maths: tuple[Phrase, ...]
 
 
 class HeadPolicy(Section):

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
 
 from shared.events import LONGEST_TTL_S
 
@@ -26,5 +26,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+def _says_something(phrase: str) -> str:
+    if not phrase.strip():
+        raise ValueError("an empty phrase would be found in every prompt: leave it out")
+    return phrase
+
+
+# A word or phrase to be found in prompts.
+Phrase = Annotated[str, AfterValidator(_says_something)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Duration = Annotated[NonNegativeInt, Field(le=LONGEST_TTL_S), BeforeValidator(seconds)]

@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # numpy and the embedder's runtime are for the commands that 
     from shared.policy import Policy
 
 CHUNK: Final = 256
-# Below this share of chance in who answered, ratings compare little: see learning.ratings.
-LITTLE_CHANCE: Final = 0.2
+# Below this share of chance in who answered, ratings compare little (see learning.ratings): what they say of a head is
+# then as much about the router as about the models, and the gate can't tell.
+ENOUGH_CHANCE: Final = 0.8
 
 Files = Annotated[list[Path], typer.Argument(help="JSON lines, plain or gzip: see docs/routing.md.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy with the rules to beat.")]
@@ -49,7 +50,7 @@ def train(
 
         chosen, rules = _policy(policy)
         embedder = _Embedder()
-        labelled, vectors = _labelled(rows, chosen, embedder)
+        labelled, vectors = _labelled(rows, chosen, embedder, guess=force)
         made = candidate.train(
             labelled,
             vectors,
@@ -132,7 +133,7 @@ def _policy(file: Path | None) -> "tuple[Policy, Rules]":
 
 
 def _labelled(
-    files: Sequence[Path], policy: "Policy", embedder: _Embedder, *, embedding: bool = True
+    files: Sequence[Path], policy: "Policy", embedder: _Embedder, *, embedding: bool = True, guess: bool = True
 ) -> "tuple[list[Labelled], Vectors]":
     """The rows of files and their vectors; gains are estimated where the rows are ratings."""
     import numpy as np
@@ -152,12 +153,12 @@ def _labelled(
     estimated = ratings.estimate(
         rated, described, vectors, weak=policy.router.ladder[0], strong=policy.router.ladder[-1]
     )
-    if estimated.by_chance < LITTLE_CHANCE:
-        err.print(
-            "[yellow]which tier answered was hardly left to chance in these ratings:[/yellow] they compare little, and "
-            "what follows is a guess. Pin a random sample of requests to either tier, and rate those.",
-            highlight=False,
-        )
+    if estimated.by_chance < ENOUGH_CHANCE:
+        said = "which tier answered was too little left to chance in these ratings: they compare little. Pin a random "
+        said += "sample of requests to either tier, and rate those"
+        if not guess:
+            fail(f"{said} (--force trains on them all the same)")
+        err.print(f"[yellow]{said}[/yellow]: what follows is a guess.", highlight=False)
     return estimated.rows, vectors
 
 

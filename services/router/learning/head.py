@@ -229,7 +229,8 @@ class Head(_Table):
         pushed = sum(terms)
         about = None if vector is None else weights.about(vector)
         reasons = (f"{self.version}: average gain {curves.bias:+.3f}", *_reasons(terms, pushed, about))
-        return Scored(curves.bias + pushed + (about or 0.0), reasons, informed=True, by=self.version)
+        gain = max(-1.0, min(1.0, curves.bias + pushed + (about or 0.0)))
+        return Scored(gain, reasons, informed=True, by=self.version)
 
 
 def _reasons(terms: list[float], pushed: float, about: float | None) -> Iterator[str]:

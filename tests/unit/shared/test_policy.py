@@ -51,6 +51,8 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("router__weights__shrot", 1.0, r"router\.weights\.shrot"),
         ("router__length__short", 0, r"router\.length\.short"),
         ("cache__threshold", 1.5, r"cache\.threshold"),
+        ("cache__never", {"personal": [" "]}, r"cache\.never\.personal\.0"),
+        ("freshness__categories__dynamic__words", [""], r"freshness\.categories\.dynamic\.words\.0"),
         ("cache__candidates", 0, r"cache\.candidates"),
         ("freshness__default", "eternal", r"freshness\.default"),
         ("freshness__categories__dynamic__ttl", "a while", r"freshness\.categories\.dynamic\.ttl"),

@@ -108,6 +108,7 @@ def test_memory_is_bounded_by_the_places_a_score_can_have() -> None:
     recent = counted({place_of(score): 1 for score in (-1e9, -100.0004, 0.0001, 0.0004, 1e9)})
     assert recent.boundary(0.2, neutral_above=False).place == FARTHEST
     assert place_of(-1e9) == -FARTHEST
+    assert place_of(float("inf")) == FARTHEST
     assert place_of(0.0004) == 0
 
 

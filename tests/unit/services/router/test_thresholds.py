@@ -149,3 +149,4 @@ def test_memory_does_not_grow_with_scorers_that_are_announced() -> None:
     for number in range(100):
         it.thresholds.heard(RouterScored(delta_id=uuid4(), scorer=f"head {number}", scores={10**9: 1}))
     assert len(it.thresholds._recent) == 16
+    assert "head 99" in it.thresholds._recent
