@@ -88,10 +88,15 @@ def _plain(text: str) -> str:
 def _spelt(word: str) -> str:
     """One spelling for the forms of a word; empty where it says nothing by itself."""
     word = _POSSESSIVE.split(word[:WORD_CHARS], maxsplit=1)[0]
-    if word in _COMMON or (len(word) == 1 and word.isascii()):
+    if word in _COMMON or _is_letter(word):
         return ""
     singular = _singular(word)
-    return word if singular in _COMMON else singular
+    spelt = word if singular in _COMMON else singular
+    return "" if _is_letter(spelt) else spelt  # "xes" would be counted as a key that is no term
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and word.isascii()
 
 
 def _singular(word: str) -> str:

@@ -29,7 +29,12 @@ class Announcing:
         """Never returns."""
         while True:
             await self._clock.sleep(EVERY_S)
-            await self.round()
+            try:
+                await self.round()
+            except Exception:
+                # Nobody waits for this task: it would end unseen, and all replicas, which hear the same, would fall
+                # silent over the same mistake.
+                log.exception("a round failed")
 
     async def round(self) -> None:
         """Tell what was counted since the last round, and decide on what was heard since."""

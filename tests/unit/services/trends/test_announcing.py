@@ -1,6 +1,7 @@
 """Telling, every few seconds, what was counted and what trends."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,19 @@ async def test_what_can_t_be_told_is_lost_and_the_next_round_goes_on(room: Room,
         async with asyncio.timeout(1):
             await room.announcing.round()
     assert len(room.broker.published) == 1
+
+
+async def test_a_round_that_fails_by_a_mistake_is_not_the_last(
+    room: Room, monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
+) -> None:
+    async with (
+        room.broker.subscribe(TOPIC_EVENTS, prefetch=10),
+        background(room.announcing.run(), name="announcing"),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(room.watch, "tick", lambda: 1 / 0)
+            await room.clock.advance(EVERY_S)
+        room.counting.count("acme", ["tea"])
+        await room.clock.advance(EVERY_S)
+    assert len(room.broker.published) == 1
+    assert "a round failed" in [entry["event"] for entry in logged]
