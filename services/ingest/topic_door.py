@@ -1,5 +1,6 @@
 """What clients may say about topics: this one trends, or it does so no more."""
 
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Final, Literal, Self
@@ -84,7 +85,9 @@ class TopicDoor:
         told = parsed(TopicTold, await body_of(request, self._intake))
         event = self._event(told, owner)
         now = self._clock.now()
-        await self._broker.publish(envelope.encode(event, source="ingest", now=now))
+        messages = envelope.encode(event, source="ingest", now=now)
+        # Unlike what trends announces again anyway, this is promised to a client: only what is mandatory is confirmed.
+        await self._broker.publish([replace(message, mandatory=True) for message in messages])
         taken = TopicTaken(
             topic_id=event.topic_id,
             terms=event.terms,

@@ -17,7 +17,11 @@ EVERY_S: Final = 1.0
 
 
 class Announcing:
-    """Publishes beside the requests; what can't be published is lost, and told anew by the next round."""
+    """Publishes beside the requests, and does not wait for confirms.
+
+    What can't be published is lost. Of the counts of that round nobody hears; what trends is repeated within seconds;
+    and a topic whose end is not heard of ends by itself, as it is announced no more.
+    """
 
     def __init__(self, counting: Counting, watch: Watch, broker: Broker, clock: Clock) -> None:
         self._counting = counting

@@ -38,7 +38,7 @@ def test_a_message_carries_the_attributes_of_a_cloud_event(kind: type[Event]) ->
     event = example(kind)
     message = encoded(event)
     assert (message.exchange, message.routing_key) == (kind.EXCHANGE.name, event.routing_key)
-    assert message.mandatory
+    assert message.mandatory is kind.MANDATORY
     assert message.content_type == "application/json"
     attributes = {
         name: envelope.attribute(message, name) for name in ("specversion", "source", "type", "subject", "tenant")
