@@ -21,7 +21,7 @@ from shared.topics import concerns, term, words
 
 TRENDING: Final = "trending"
 # Seconds for which what was announced is believed where an announcement that it is over may have been missed.
-DOUBTED_S: Final = 30.0
+DOUBTED_S: Final = 90.0
 MOST_TOPICS: Final = 2_000
 
 
