@@ -5,6 +5,7 @@ it decided, and the same topic has the same id whoever announces it. Where one h
 the next announcement of the others puts it right for those who listen.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,7 @@ class Watch:
         fast, slow = float(policy.fast), float(policy.slow)
         self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics)
         self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
+        self._began = clock.now().timestamp()
         self._seen: dict[Name, None] = {}
         self._trends: dict[Name, Trend] = {}
         # By tenant, the oldest first.
@@ -143,6 +145,13 @@ class Watch:
         """All requests of a tenant, recent and usual."""
         rate = self._everything.at(tenant, self._clock.now().timestamp())
         return Evidence.of(rate, rate)
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds that the usual counts stand for: the slow minus the fast constant, and less in the first hours."""
+        age = self._clock.now().timestamp() - self._began
+        slow, fast = (constant * -math.expm1(-age / constant) for constant in (self._policy.slow, self._policy.fast))
+        return slow - fast
 
     def _add(self, part: TopicCounts, at: float) -> None:
         if part.requests:

@@ -286,3 +286,11 @@ async def test_what_is_near_to_trending_can_be_seen() -> None:
     (rising,) = watch.rising(5)
     assert rising.name == ("acme", "tea")
     assert json.dumps(watch.reason(rising))
+
+
+@pytest.mark.parametrize("minutes", [5, 60, 600])
+async def test_the_usual_rate_is_that_of_the_time_that_was_watched(minutes: float) -> None:
+    world = World()
+    await world.spend(minutes, other=5)
+    (watch,) = world.watches
+    assert watch.requests("acme").usual * 60 / watch.usual_s == pytest.approx(60, rel=0.05)
