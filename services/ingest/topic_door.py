@@ -33,7 +33,11 @@ class TopicTold(BaseModel):
     )
 
     terms: Terms = Field(description="words and phrases: a prompt with all words of one of them concerns the topic")
-    trending: bool = Field(True, description="false: it has settled")
+    trending: bool = Field(
+        True,
+        description="false: it has settled, for this tenant; one that was told for everybody, or is detected across "
+        "tenants, goes on",
+    )
     lasting: Lasting | None = Field(
         None, alias="for", description='seconds, or text such as "30m", "2h"; an hour where nothing is said'
     )

@@ -149,4 +149,6 @@ async def test_it_is_promised_only_where_somebody_heard_it(trending: bool) -> No
 async def test_the_api_describes_this_call_too(house: House) -> None:
     document = (await house.client.get("/openapi.json")).json()
     body = document["paths"]["/v1/topics"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    assert document["components"]["schemas"][body.rsplit("/", 1)[-1]]["examples"]
+    schema = document["components"]["schemas"][body.rsplit("/", 1)[-1]]
+    assert schema["examples"]
+    assert "told for everybody" in schema["properties"]["trending"]["description"]
