@@ -10,6 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 from uuid import UUID, uuid5
@@ -767,6 +768,7 @@ class TopicCounted(Event):
 
     TYPE = "forebay.topic.counted.v1"
     EXCHANGE = SIGNALS
+    MANDATORY = False
     PATTERN = "topic.counted"
 
     batch_id: UUID
@@ -823,12 +825,17 @@ class TopicTrending(TopicEvent):
 
     TYPE = "forebay.topic.trending.v1"
     EXCHANGE = SIGNALS
+    MANDATORY = False  # what is told by a client is: see services/ingest/topic_door.py
     PATTERN = "topic.trending"
 
     origin: Literal["detected", "told", "repeated"] = "told"
     score: NonNegativeFloat | None = None
     since: AwareDatetime
     until: AwareDatetime
+
+    def ends(self, now: datetime) -> datetime:
+        """When it ends by itself for who hears it now: whatever its sender wrote, no later than any client may ask."""
+        return min(self.until, now + timedelta(seconds=LONGEST_TOPIC_S))
 
 
 class TopicSettled(TopicEvent):
@@ -840,6 +847,7 @@ class TopicSettled(TopicEvent):
 
     TYPE = "forebay.topic.settled.v1"
     EXCHANGE = SIGNALS
+    MANDATORY = False  # what is told by a client is: see services/ingest/topic_door.py
     PATTERN = "topic.settled"
 
     origin: Literal["detected", "told"] = "told"

@@ -3,7 +3,8 @@
 The words of a prompt are its content words, without those that every text has, in one spelling: lower case, without
 accents or possessive, and in the singular as far as English spelling tells. The trends service counts these keys, and
 the cache finds the entries of a topic by the same rules, so that what is counted is what is meant. Other scripts than
-Latin pass as they are written; a language without spaces between words has one key for a whole phrase.
+Latin keep their marks, which make other letters of them (か and が); a language without spaces between words has one
+key for a whole phrase.
 """
 
 import re
@@ -17,7 +18,11 @@ from typing import Final
 READ_CHARS: Final = 2_000
 MOST_WORDS: Final = 48
 WORD_CHARS: Final = 40
-_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Marks are no letters to ``\w``, but without them words of many scripts fall apart at each vowel.
+_MARKS: Final = "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark)[0] == "M")
+_LETTERS: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*"
+_WORD: Final = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*")
+_AFTER_LATIN: Final = "\u0300"  # letters beyond that stand for themselves and a mark, and are taken apart
 _POSSESSIVE: Final = re.compile(r"['’]")
 # Endings, so that a word has the same key in both numbers; that key need not be a word. Once is enough: what is left of
 # a word has none of these endings.
@@ -77,21 +82,34 @@ def concerns(terms: Iterable[Sequence[str]], prompt_words: frozenset[str]) -> bo
 
 
 def _plain(text: str) -> str:
-    """A text in lower case, without accents, each character in its usual form."""
+    """A text in lower case, without accents on Latin letters, each character in its usual form."""
     if text.isascii():
         return text.lower()
     apart = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(character for character in apart if not unicodedata.combining(character))
+    kept: list[str] = []
+    latin = True
+    for character in apart:
+        if unicodedata.category(character)[0] != "M":
+            latin = character < _AFTER_LATIN
+        elif latin:
+            continue
+        kept.append(character)
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 @lru_cache(maxsize=50_000)
 def _spelt(word: str) -> str:
     """One spelling for the forms of a word; empty where it says nothing by itself."""
     word = _POSSESSIVE.split(word[:WORD_CHARS], maxsplit=1)[0]
-    if word in _COMMON or (len(word) == 1 and word.isascii()):
+    if word in _COMMON or _is_letter(word):
         return ""
     singular = _singular(word)
-    return word if singular in _COMMON else singular
+    spelt = word if singular in _COMMON else singular
+    return "" if _is_letter(spelt) else spelt  # "xes" would be counted as a key that is no term
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and word.isascii()
 
 
 def _singular(word: str) -> str:

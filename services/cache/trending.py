@@ -5,6 +5,7 @@ missed something, knows it within seconds; nothing about it is stored with an en
 concerned as well, and is served again as soon as its topic settles.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from shared.topics import concerns, term, words
 
 TRENDING: Final = "trending"
 # Seconds for which what was announced is believed where an announcement that it is over may have been missed.
-DOUBTED_S: Final = 30.0
+DOUBTED_S: Final = 90.0
 MOST_TOPICS: Final = 2_000
 
 
@@ -54,8 +55,8 @@ class Trending:
         if isinstance(event, TopicSettled):
             if known is not None:
                 self._drop(event.topic_id)
-        elif event.until > self._clock.now():
-            until = event.until if known is None else max(event.until, known.until)
+        elif (ends := event.ends(now := self._clock.now())) > now:
+            until = ends if known is None else max(ends, known.until)
             self._put(Topic(event, tuple(term(each) for each in event.terms), until))
         metrics.TOPICS_IN_FORCE.set(len(self._topics))
 
@@ -100,10 +101,17 @@ class Trending:
     def _put(self, topic: Topic) -> None:
         known = topic.announced.topic_id
         if known not in self._topics and len(self._topics) >= MOST_TOPICS:
-            self._drop(min(self._topics, key=lambda each: self._topics[each].until))
+            self._make_room()
         self._topics[known] = topic
         for each in topic.terms:
             self._by_word.setdefault(each[0], {})[known] = topic
+
+    def _make_room(self) -> None:
+        """Who has most topics gives way, so that one tenant can't push out what concerns the others."""
+        owners = Counter(topic.announced.tenant for topic in self._topics.values())
+        ((most, _),) = owners.most_common(1)
+        theirs = (known for known, topic in self._topics.items() if topic.announced.tenant == most)
+        self._drop(min(theirs, key=lambda known: self._topics[known].until))
 
     def _drop(self, known: UUID) -> None:
         for each in self._topics.pop(known).terms:

@@ -1,5 +1,6 @@
 """What clients may say about topics: this one trends, or it does so no more."""
 
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Final, Literal, Self
@@ -32,7 +33,11 @@ class TopicTold(BaseModel):
     )
 
     terms: Terms = Field(description="words and phrases: a prompt with all words of one of them concerns the topic")
-    trending: bool = Field(True, description="false: it has settled")
+    trending: bool = Field(
+        True,
+        description="false: it has settled, for this tenant; one that was told for everybody, or is detected across "
+        "tenants, goes on",
+    )
     lasting: Lasting | None = Field(
         None, alias="for", description='seconds, or text such as "30m", "2h"; an hour where nothing is said'
     )
@@ -84,7 +89,9 @@ class TopicDoor:
         told = parsed(TopicTold, await body_of(request, self._intake))
         event = self._event(told, owner)
         now = self._clock.now()
-        await self._broker.publish(envelope.encode(event, source="ingest", now=now))
+        messages = envelope.encode(event, source="ingest", now=now)
+        # Unlike what trends announces again anyway, this is promised to a client: only what is mandatory is confirmed.
+        await self._broker.publish([replace(message, mandatory=True) for message in messages])
         taken = TopicTaken(
             topic_id=event.topic_id,
             terms=event.terms,

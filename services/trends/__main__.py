@@ -11,7 +11,7 @@ from shared.background import background
 async def wire(it: service.Service) -> None:
     rules = it.policy.trends
     counting, watch = Counting(rules, it.clock), Watch(rules, it.clock)
-    it.consume(topology.TOPIC_EVENTS, watch.heard)
+    it.consume(topology.TOPIC_EVENTS, watch.heard, subscribed=watch.subscribed)
     if rules.enabled:
         it.consume_batches({topology.COUNTED: MOST_PER_TICK}, counting.accepted, tick_s=TICK_S)
     await it.enter(background(Announcing(counting, watch, it.broker, it.clock).run(), name="announcing"))

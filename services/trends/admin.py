@@ -46,7 +46,7 @@ class Admin:
         """Rates are requests per minute."""
         tenant, key = trend.name
         seen, everything = trend.latest, self._watch.requests(tenant)
-        usual_all = everything.usual * _MINUTE / (self._policy.slow - self._policy.fast)
+        usual_all = everything.usual * _MINUTE / max(1.0, self._watch.usual_s)
         return {
             "topic_id": str(topic_id((key,), tenant or None)),
             "terms": [key],

@@ -17,7 +17,11 @@ EVERY_S: Final = 1.0
 
 
 class Announcing:
-    """Publishes beside the requests; what can't be published is lost, and told anew by the next round."""
+    """Publishes beside the requests, and does not wait for confirms.
+
+    What can't be published is lost. Of the counts of that round nobody hears; what trends is repeated within seconds;
+    and a topic whose end is not heard of ends by itself, as it is announced no more.
+    """
 
     def __init__(self, counting: Counting, watch: Watch, broker: Broker, clock: Clock) -> None:
         self._counting = counting
@@ -29,7 +33,12 @@ class Announcing:
         """Never returns."""
         while True:
             await self._clock.sleep(EVERY_S)
-            await self.round()
+            try:
+                await self.round()
+            except Exception:
+                # Nobody waits for this task: it would end unseen, and all replicas, which hear the same, would fall
+                # silent over the same mistake.
+                log.exception("a round failed")
 
     async def round(self) -> None:
         """Tell what was counted since the last round, and decide on what was heard since."""

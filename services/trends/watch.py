@@ -5,10 +5,11 @@ it decided, and the same topic has the same id whoever announces it. Where one h
 the next announcement of the others puts it right for those who listen.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -21,6 +22,7 @@ from shared.policy.trends import TrendsPolicy
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
+T = TypeVar("T")
 Name = tuple[str, str]  # whose requests, and the key they are counted under
 
 # Seconds an announcement holds: some times as long as the pause until the next one.
@@ -33,8 +35,12 @@ STILL: Final = 0.12
 # Share of a word's recent requests from which a phrase with it says better what they are about.
 COVERED: Final = 0.5
 MOST_TENANTS: Final = 10_000
-# Topics told from outside that are repeated for who told them.
-MOST_TOLD: Final = 1_000
+# What is told from outside is repeated less often, and holds as many times as long.
+REPEAT_TOLD_S: Final = 30.0
+LISTENS_S: Final = 1.5 * REPEAT_TOLD_S
+HOLDS_TOLD: Final = timedelta(seconds=90)
+# Topics of one tenant, told from outside, that are remembered; and as many that it said have settled.
+MOST_TOLD: Final = 100
 
 
 @dataclass(slots=True)
@@ -68,11 +74,25 @@ class Watch:
         fast, slow = float(policy.fast), float(policy.slow)
         self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics)
         self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
+        self._began = clock.now().timestamp()
         self._seen: dict[Name, None] = {}
         self._trends: dict[Name, Trend] = {}
-        self._told: dict[UUID, TopicTrending] = {}
-        self._silenced: dict[UUID, datetime] = {}
+        # By tenant, the oldest first.
+        self._told: dict[str, dict[UUID, TopicTrending]] = {}
+        self._doubted: dict[str, dict[UUID, TopicTrending]] = {}
+        self._silenced: dict[str, dict[UUID, datetime]] = {}
         self._repeat_at = 0.0
+        self._repeat_told_at = 0.0
+        self._full: set[str] = set()
+
+    def subscribed(self) -> None:
+        """That a topic has settled may have been missed: what the others repeat holds, and where none of them repeats
+        anything, as they were all away or there are none, what this one knew.
+        """
+        for owner, topics in self._told.items():
+            self._doubted[owner] = self._doubted.get(owner, {}) | topics
+        self._told = {}
+        self._repeat_told_at = self._clock.monotonic() + LISTENS_S
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of counts, and of what is told from outside; nothing follows at once."""
@@ -82,12 +102,11 @@ class Watch:
                 at = min(counted_at, self._clock.now()).timestamp()
                 for part in counts:
                     self._add(part, at)
-            case TopicTrending(origin="told"):
-                self._silenced.pop(event.topic_id, None)
-                if len(self._told) < MOST_TOLD or event.topic_id in self._told:
-                    self._told[event.topic_id] = event
+            case TopicTrending(origin="told" | "repeated"):
+                self._remember(event)
             case TopicSettled(origin="told"):
-                self._told.pop(event.topic_id, None)
+                for known in (self._told, self._doubted):
+                    known.get(event.owner, {}).pop(event.topic_id, None)
                 self._silence(event)
             case _:
                 pass
@@ -103,8 +122,8 @@ class Watch:
         metrics.TOPICS_KEPT.set(len(self._topics))
         if self._clock.monotonic() >= self._repeat_at:
             self._repeat_at = self._clock.monotonic() + REPEAT_S
-            return [*settled, *(self._announced(trend, now) for trend in self._trends.values()), *self._repeated(now)]
-        return [*settled, *(self._announced(trend, now) for trend in begun)]
+            begun = list(self._trends.values())
+        return [*settled, *(self._announced(trend, now) for trend in begun), *self._repeated(now)]
 
     def trends(self) -> Sequence[Trend]:
         """What trends by this replica's own counts, the longest first."""
@@ -126,6 +145,13 @@ class Watch:
         """All requests of a tenant, recent and usual."""
         rate = self._everything.at(tenant, self._clock.now().timestamp())
         return Evidence.of(rate, rate)
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds that the usual counts stand for: the slow minus the fast constant, and less in the first hours."""
+        age = self._clock.now().timestamp() - self._began
+        slow, fast = (constant * -math.expm1(-age / constant) for constant in (self._policy.slow, self._policy.fast))
+        return slow - fast
 
     def _add(self, part: TopicCounts, at: float) -> None:
         if part.requests:
@@ -226,22 +252,56 @@ class Watch:
 
     def _repeated(self, now: datetime) -> Iterator[TopicTrending]:
         """What was told from outside, for replicas that were not there; one that is lost ends by itself as any does."""
-        for told in [told for told in self._told.values() if told.until <= now]:
-            del self._told[told.topic_id]
-        for told in self._told.values():
-            yield told.model_copy(update={"origin": "repeated", "until": min(told.until, now + HOLDS)})
+        if self._clock.monotonic() < self._repeat_told_at:
+            return
+        self._repeat_told_at = self._clock.monotonic() + REPEAT_TOLD_S
+        for owner, topics in self._doubted.items():
+            self._told[owner] = topics | self._told.get(owner, {})
+        self._doubted = {}
+        for owner, topics in list(self._told.items()):
+            kept = {known: told for known, told in topics.items() if told.until > now}
+            if kept:
+                self._told[owner] = kept
+            else:
+                del self._told[owner]
+            for told in kept.values():
+                yield told.model_copy(update={"origin": "repeated", "until": min(told.until, now + HOLDS_TOLD)})
+
+    def _remember(self, event: TopicTrending) -> None:
+        """Remember what was told; what others repeat only where it is new, as they cut its end short."""
+        if event.origin == "repeated":
+            self._doubted = {}  # by others: while it doubts, this one repeats nothing
+        topics = self._told.setdefault(event.owner, {})
+        if event.origin == "told":
+            self._silenced.get(event.owner, {}).pop(event.topic_id, None)
+        elif event.topic_id in topics and topics[event.topic_id].until >= event.until:
+            return
+        told = event.model_copy(update={"until": event.ends(self._clock.now())})
+        self._keep(topics, event, told)
 
     def _silence(self, settled: TopicSettled) -> None:
         """Whoever says that a topic has settled knows better than the counts, for as long as the slow rate takes."""
         now = self._clock.now()
-        for known in [known for known, until in self._silenced.items() if until <= now]:
-            del self._silenced[known]
-        if len(self._silenced) < MOST_TOLD:
-            self._silenced[settled.topic_id] = now + timedelta(seconds=self._policy.slow)
+        for known in self._silenced.values():
+            for over in [each for each, until in known.items() if until <= now]:
+                del known[over]
+        until = now + timedelta(seconds=self._policy.slow)
+        self._keep(self._silenced.setdefault(settled.owner, {}), settled, until)
+
+    def _keep(self, known: dict[UUID, T], event: TopicTrending | TopicSettled, value: T) -> None:
+        """Keep what a tenant said last; where it says too much, what it said first gives way."""
+        known.pop(event.topic_id, None)
+        if len(known) >= MOST_TOLD:
+            del known[next(iter(known))]
+            if event.owner not in self._full:
+                self._full.add(event.owner)
+                log.warning("a tenant tells more topics than are kept", tenant=event.owner, most=MOST_TOLD)
+        known[event.topic_id] = value
 
     def _is_silenced(self, name: Name) -> bool:
-        if not self._silenced:
-            return False
         tenant, key = name
-        until = self._silenced.get(topic_id((key,), tenant or None))
+        silenced = self._silenced.get(tenant)
+        if not silenced:
+            return False
+        until = silenced.get(topic_id((key,), tenant or None))
         return until is not None and self._clock.now() < until

@@ -1,7 +1,7 @@
 """What a prompt is counted under, and which prompts a topic concerns."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.topics import MOST_WORDS, concerns, keys, term, words
@@ -15,6 +15,10 @@ from shared.topics import MOST_WORDS, concerns, keys, term, words
         ("Is there news about the goods?", ["news", "goods"]),  # their singulars would be words that every text has
         ("How do I ...?", []),
         ("東京の地震", ["東京の地震"]),
+        ("서울의 지진, ＭÜ１ です", ["서울의", "지진", "mu1", "です"]),
+        ("か が \u304b\u3099", ["か", "が", "が"]),
+        ("हिन्दी й и", ["हिन्दी", "й", "и"]),
+        ("1\ufe0f\u20e3 ❤️", []),
         ("ISO 9001 vs. ISO 14001", ["iso", "9001", "vs", "iso", "14001"]),
         ("", []),
     ],
@@ -48,9 +52,17 @@ def test_a_prompt_concerns_a_topic_in_which_all_words_of_a_term_occur(
     assert concerns([term(each) for each in terms], frozenset(words(prompt))) is expected
 
 
-@given(st.text(max_size=80))
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.text("abehisxy'’ ", max_size=30),
+        st.text("éeかがカﾞ\u3099\u0301\u0308İǆ한ㄱᄒ़कि", max_size=50),
+    )
+)
+@example("xes")
 def test_every_key_of_a_prompt_is_a_term_of_the_same_words(prompt: str) -> None:
     found = frozenset(words(prompt))
     for key in keys(prompt):
+        assert term(key)
         assert set(term(key)) == set(key.split(" "))
         assert concerns([term(key)], found)

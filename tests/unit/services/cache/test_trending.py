@@ -14,7 +14,7 @@ from services.cache import trending as module
 from services.cache.lookup import Entry
 from services.cache.topic_entries import MOST_READ, Affected, affected, pattern
 from services.cache.trending import DOUBTED_S, Trending
-from shared.events import RequestMissed, ResponseCompleted, TopicSettled, TopicTrending
+from shared.events import LONGEST_TOPIC_S, RequestMissed, ResponseCompleted, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from shared.topics import concerns, term, words
 from tests.support import make
@@ -125,6 +125,24 @@ def test_no_more_topics_are_kept_than_may(trending: Trending, monkeypatch: pytes
     for n in range(5):
         trending.heard(settles(f"tea{n}"))
     assert trending._by_word == {}
+
+
+def test_a_tenant_with_many_topics_pushes_out_its_own_only(trending: Trending, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TOPICS", 3)
+    trending.heard(trends(tenant="beta", until=START + timedelta(seconds=30)))
+    for n in range(5):
+        trending.heard(trends(f"tea{n}", until=START + timedelta(days=7)))
+    assert [(topic.announced.tenant, topic.name) for topic in trending.topics()] == [
+        ("beta", "France"),
+        ("acme", "tea3"),
+        ("acme", "tea4"),
+    ]
+
+
+def test_no_topic_lasts_longer_than_a_client_may_ask_for(trending: Trending, clock: ManualClock) -> None:
+    trending.heard(trends(until=START + timedelta(days=3650)))
+    clock.skip(LONGEST_TOPIC_S)
+    assert trending.topics() == []
 
 
 @pytest.mark.parametrize(
@@ -275,6 +293,8 @@ _PIECES = (
     "tea",
     "C++",
     "東京",
+    "서울",
+    "が",
     "naïve's",
 )
 

@@ -136,7 +136,19 @@ async def test_without_the_broker_s_confirm_nothing_is_promised(house: House) ->
     assert (await house.tell({"terms": ["tea"], "reason": "x" * 1000})).status_code == 413
 
 
+@pytest.mark.parametrize("trending", [True, False])
+async def test_it_is_promised_only_where_somebody_heard_it(trending: bool) -> None:
+    house = House()
+    async with house.client:
+        assert (await house.tell({"terms": ["tea"], "trending": trending})).is_error
+        async with house.broker.subscribe(CACHE_EVENTS, prefetch=10):
+            assert (await house.tell({"terms": ["tea"], "trending": trending})).status_code == 202
+    assert [message.mandatory for message in house.broker.published] == [True]
+
+
 async def test_the_api_describes_this_call_too(house: House) -> None:
     document = (await house.client.get("/openapi.json")).json()
     body = document["paths"]["/v1/topics"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    assert document["components"]["schemas"][body.rsplit("/", 1)[-1]]["examples"]
+    schema = document["components"]["schemas"][body.rsplit("/", 1)[-1]]
+    assert schema["examples"]
+    assert "told for everybody" in schema["properties"]["trending"]["description"]

@@ -9,8 +9,8 @@ import pytest
 
 from services.trends import watch as module
 from services.trends.counting import Counting
-from services.trends.watch import HOLDS, REPEAT_S, Watch
-from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
+from services.trends.watch import HOLDS, HOLDS_TOLD, LISTENS_S, REPEAT_S, REPEAT_TOLD_S, Watch
+from shared.events import LONGEST_TOPIC_S, Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from tests.support import make
 from tests.support.clock import START, ManualClock
@@ -200,18 +200,18 @@ async def test_what_is_told_from_outside_is_repeated_until_it_ends_or_has_settle
     await hear(watch, told())
     (repeated,) = watch.tick()
     assert isinstance(repeated, TopicTrending)
-    assert (repeated.origin, repeated.until, repeated.topic_id) == ("repeated", START + HOLDS, told().topic_id)
+    assert (repeated.origin, repeated.until, repeated.topic_id) == ("repeated", START + HOLDS_TOLD, told().topic_id)
     await hear(watch, repeated)  # its own, which says nothing new
     assert watch.tick() == []
-    world.clock.skip(REPEAT_S)
+    world.clock.skip(REPEAT_TOLD_S)
     assert len(watch.tick()) == 1
     world.clock.skip(7200)
     assert watch.tick() == []
     await hear(watch, told(until=world.clock.now() + timedelta(hours=1)))
-    world.clock.skip(REPEAT_S)
+    world.clock.skip(REPEAT_TOLD_S)
     assert len(watch.tick()) == 1
     await hear(watch, TopicSettled(terms=("teas",), tenant="acme", settled_at=START))
-    world.clock.skip(REPEAT_S)
+    world.clock.skip(REPEAT_TOLD_S)
     assert watch.tick() == []
 
 
@@ -229,14 +229,52 @@ async def test_who_says_that_a_topic_has_settled_knows_better_than_the_counts_fo
     assert watch.trends()
 
 
-async def test_no_more_is_remembered_from_outside_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tenant_is_remembered_for_what_it_told_last_and_takes_no_room_of_others(
+    monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
+) -> None:
     monkeypatch.setattr(module, "MOST_TOLD", 2)
     (watch,) = World().watches
+    await hear(watch, told(tenant="beta"))
     for n in range(4):
         await hear(watch, told(terms=[f"tea{n}"]))
-        await hear(watch, TopicSettled(terms=(f"coffee{n}",), settled_at=START))
-    assert len(watch.tick()) == 2
-    assert len(watch._silenced) == 2
+        await hear(watch, TopicSettled(terms=(f"coffee{n}",), tenant="acme", settled_at=START))
+    repeated = [(event.tenant, event.terms) for event in watch.tick() if isinstance(event, TopicTrending)]
+    assert repeated == [("beta", ("tea",)), ("acme", ("tea2",)), ("acme", ("tea3",))]
+    assert [n for n in range(4) if watch._is_silenced(("acme", f"coffee{n}"))] == [2, 3]
+    assert [entry["tenant"] for entry in logged if "more topics than are kept" in entry["event"]] == ["acme"]
+
+
+async def test_a_replica_that_was_away_knows_from_the_others_what_still_holds() -> None:
+    world = World(replicas=2)
+    away, there = world.watches
+    for watch in world.watches:
+        await hear(watch, told(), told(terms=["coffee"]))
+    await hear(there, TopicSettled(terms=("coffee",), tenant="acme", settled_at=START))
+    away.subscribed()
+    assert away.tick() == []
+    await hear(away, *there.tick())
+    world.clock.skip(LISTENS_S)
+    assert [event.terms for event in away.tick() if isinstance(event, TopicTrending)] == [("tea",)]
+    world.clock.skip(HOLDS_TOLD.total_seconds())
+    assert away.tick() == [], "it goes on for as long as the others say"
+
+
+async def test_where_all_were_away_they_go_by_what_they_knew() -> None:
+    world = World()
+    (watch,) = world.watches
+    await hear(watch, told(), told(terms=["coffee"]))
+    watch.subscribed()
+    await hear(watch, TopicSettled(terms=("coffee",), tenant="acme", settled_at=START))
+    world.clock.skip(LISTENS_S)
+    assert [event.terms for event in watch.tick() if isinstance(event, TopicTrending)] == [("tea",)]
+
+
+async def test_what_is_told_for_longer_than_may_be_is_not_repeated_for_longer() -> None:
+    world = World()
+    (watch,) = world.watches
+    await hear(watch, told(until=START + timedelta(days=3650)))
+    world.clock.skip(LONGEST_TOPIC_S)
+    assert watch.tick() == []
 
 
 async def test_what_is_near_to_trending_can_be_seen() -> None:
@@ -248,3 +286,11 @@ async def test_what_is_near_to_trending_can_be_seen() -> None:
     (rising,) = watch.rising(5)
     assert rising.name == ("acme", "tea")
     assert json.dumps(watch.reason(rising))
+
+
+@pytest.mark.parametrize("minutes", [5, 60, 600])
+async def test_the_usual_rate_is_that_of_the_time_that_was_watched(minutes: float) -> None:
+    world = World()
+    await world.spend(minutes, other=5)
+    (watch,) = world.watches
+    assert watch.requests("acme").usual * 60 / watch.usual_s == pytest.approx(60, rel=0.05)
