@@ -1104,8 +1104,7 @@ async def test_a_stale_entry_is_explained_as_long_as_it_would_be_served(replica:
 
 async def test_a_tenant_s_own_time_to_live_holds_for_answers_of_others_in_its_pool() -> None:
     own = {"globex": {"ttl": {"static": "none"}}}
-    rules = {"cache__pools": {"both": ["acme", "globex"]}, "freshness__tenants": own}
-    replica = Replica(**rules)
+    replica = Replica(cache={"pools": {"both": ["acme", "globex"]}}, freshness__tenants=own)
     replica.lookup.nearest = [near()]
     handler = replica.handler
     for tenant, served in (("acme", True), ("globex", False)):
