@@ -46,8 +46,8 @@ class Rules:
     """The policy's rules: the weights of the signals that fire, added up.
 
     Half of real prompts fire none, and many of the others fire the same ones; among equals the longer prompt gains more
-    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal, and never takes
-    away: two signals that just reach the threshold still do.
+    by a stronger model. So the length adds a little at every doubling, too little to stand for a signal, and never
+    takes away: two signals that just reach the threshold still do.
     """
 
     def __init__(self, policy: RouterPolicy) -> None:
