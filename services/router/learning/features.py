@@ -46,16 +46,18 @@ _WORDS: Final = {
     "third person": "he she his her they",
     "conjunctions": "because although however while since unless and or but",
 }
-_LETTERS: Final = bytes(byte if bytes((byte,)).isalpha() else ord(" ") for byte in range(256))
+# Small letters stay, capitals become small, and all else parts words.
+_LETTERS: Final = bytes(ord(bytes((byte,)).lower()) if bytes((byte,)).isalpha() else ord(" ") for byte in range(256))
 _OPTION: Final = re.compile(rb"\n[A-J][.)]")
 _TABLE: Final = np.zeros((256, len(_BYTES) + 1))
 for _column, _characters in enumerate(_BYTES.values()):
     _TABLE[list(_characters.encode()), _column] = 1
 _TABLE[128:, len(_BYTES)] = 1
-_GROUP: Final = {word: group for group, words in enumerate(_WORDS.values()) for word in words.encode().split()}
+_GROUP_OF: Final = {word: group for group, words in enumerate(_WORDS.values()) for word in words.encode().split()}
+
+_GROUPED: Final = frozenset(_GROUP_OF)
 
 _OF_FORM: Final = ("length", "options to choose from", "length of words", "variety of words", "share of digits")
-_FORM: Final = len(_OF_FORM)
 _DIGITS: Final = list(_BYTES).index("digits")
 
 NAMES: Final = (
@@ -72,21 +74,22 @@ def features(prompt: str) -> NDArray[np.float64]:
 
     All but the length are of the first ``ANALYSED_CHARS`` characters.
     """
+    # Python's numbers over small arrays: each step of numpy's costs as much as a dozen of these.
     head = prompt[:ANALYSED_CHARS].encode(errors="replace")
-    found = np.empty(COUNT)
-    counts = np.bincount(np.frombuffer(head, dtype=np.uint8), minlength=256) @ _TABLE
-    words = head.lower().translate(_LETTERS).split()
+    counts = (np.bincount(np.frombuffer(head, dtype=np.uint8), minlength=256) @ _TABLE).tolist()
+    words = head.translate(_LETTERS).split()
     distinct = set(words)
     groups = [0] * len(_WORDS)
-    for word in distinct & _GROUP.keys():
-        groups[_GROUP[word]] += 1
-    found[:_FORM] = (
-        math.log1p(len(prompt)),
-        math.log1p(len(_OPTION.findall(head))),
-        len(head) / max(len(words), 1),
-        len(distinct) / max(len(words), 1),
-        counts[_DIGITS] / max(len(head), 1),
+    for word in distinct & _GROUPED:
+        groups[_GROUP_OF[word]] += 1
+    return np.array(
+        [
+            math.log1p(len(prompt)),
+            math.log1p(len(_OPTION.findall(head))),
+            len(head) / max(len(words), 1),
+            len(distinct) / max(len(words), 1),
+            counts[_DIGITS] / max(len(head), 1),
+            *map(math.log1p, counts),
+            *groups,
+        ]
     )
-    np.log1p(counts, out=found[_FORM : -len(groups)])
-    found[-len(groups) :] = groups
-    return found

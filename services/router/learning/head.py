@@ -26,14 +26,14 @@ from pydantic import (
 )
 
 from services.router.learning import features
-from services.router.learning.weights import KNOTS, Curves, Vectors, Weights
+from services.router.learning.weights import KNOTS, Bends, Curves, Vectors, Weights
 from services.router.scoring import Scored
 from shared.errors import StartupError
 
 FORMAT: Final = "forebay-routing-head-1"
 LARGEST_BYTES: Final = 16 * 2**20
 # Reasons name the features that matter most, down to this many and this much; the rest is summed up.
-NAMED: Final = 4
+NAMED: Final = 3
 LEAST_NAMED: Final = 0.005
 
 
@@ -113,8 +113,8 @@ class CurvesFile(_Table):
 class WeightsFile(_Table):
     """``weights.Weights`` in a file."""
 
-    mean: Doubles
-    scale: Doubles
+    knots: Doubles
+    limit: Doubles
     curves: CurvesFile
     alone: CurvesFile
     landmarks: Halves
@@ -148,8 +148,8 @@ class Head(_Table):
             )
         weights, count, landmarks = self.weights, features.COUNT, len(self.weights.pull)
         for name, numbers, length in (
-            ("mean", weights.mean, count),
-            ("scale", weights.scale, count),
+            ("knots", weights.knots, count * len(KNOTS)),
+            ("limit", weights.limit, count),
             ("curves.slopes", weights.curves.slopes, count * len(KNOTS)),
             ("curves.usual", weights.curves.usual, count),
             ("alone.slopes", weights.alone.slopes, count * len(KNOTS)),
@@ -158,8 +158,6 @@ class Head(_Table):
         ):
             if numbers.size != length:
                 raise ValueError(f"weights.{name}: {numbers.size} numbers where {length} belong: a damaged file")
-        if not (weights.scale > 0).all():
-            raise ValueError("weights.scale: must be above 0: a damaged file")
         return self
 
     @classmethod
@@ -171,8 +169,8 @@ class Head(_Table):
             threshold=threshold,
             record=record,
             weights=WeightsFile(
-                mean=weights.mean,
-                scale=weights.scale,
+                knots=weights.bends.knots.ravel(),
+                limit=weights.bends.limit,
                 curves=_curves_file(weights.curves),
                 alone=_curves_file(weights.alone),
                 landmarks=weights.landmarks.ravel(),
@@ -218,14 +216,14 @@ class Head(_Table):
         kept, shape = self.weights, (len(KNOTS), features.COUNT)
         curves, alone = (Curves(one.bias, one.slopes.reshape(shape), one.usual) for one in (kept.curves, kept.alone))
         landmarks = kept.landmarks.astype(np.float32).reshape(-1, self.dimensions)
-        return Weights(kept.mean, kept.scale, curves, alone, landmarks, kept.pull.astype(np.float32), kept.usual)
+        bends = Bends(kept.knots.reshape(shape), kept.limit)
+        return Weights(bends, curves, alone, landmarks, kept.pull.astype(np.float32), kept.usual)
 
     def score(self, prompt: str, vector: Vectors | None) -> Scored:
         """Never None: without an embedding the features alone decide, on the same scale."""
         weights = self.arithmetic
-        standard = weights.standard(features.features(prompt))
         curves = weights.alone if vector is None else weights.curves
-        terms = curves.terms(standard).tolist()
+        terms = curves.terms(weights.bends.pieces(features.features(prompt))).tolist()
         pushed = sum(terms)
         about = None if vector is None else weights.about(vector)
         reasons = (f"{self.version}: average gain {curves.bias:+.3f}", *_reasons(terms, pushed, about))
@@ -235,16 +233,15 @@ class Head(_Table):
 
 def _reasons(terms: list[float], pushed: float, about: float | None) -> Iterator[str]:
     """What pushed, strongest first, features by name and the embedding as a whole; they add up."""
-    named = [(term, name) for term, name in zip(terms, features.NAMES, strict=True) if abs(term) >= LEAST_NAMED]
-    named = sorted(named, key=_size, reverse=True)[:NAMED]
-    told = [*named, (pushed - sum(term for term, _ in named), "other features")]
+    sizes = list(map(abs, terms))
+    least = max(sorted(sizes)[-NAMED], LEAST_NAMED)
+    told = [(size, terms[i], features.NAMES[i]) for i, size in enumerate(sizes) if size >= least]
+    rest = pushed - sum(term for _, term, _ in told)
+    told.append((abs(rest), rest, "other features"))
     if about is not None:
-        told.append((about, "embedding"))
-    return (f"{name} {push:+.3f}" for push, name in sorted(told, key=_size, reverse=True))
-
-
-def _size(push: tuple[float, str]) -> float:
-    return abs(push[0])
+        told.append((abs(about), about, "embedding"))
+    told.sort(reverse=True)
+    return (f"{name} {term:+.3f}" for _, term, name in told)
 
 
 def _curves_file(curves: Curves) -> CurvesFile:

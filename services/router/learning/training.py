@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from services.router.learning.features import COUNT
-from services.router.learning.weights import KNOTS, Array, Curves, Vectors, Weights, bent, kernel
+from services.router.learning.weights import KNOTS, Array, Bends, Curves, Vectors, Weights, kernel
 
 # 64, 128 and 256 did equally well; fewer are quicker.
 LANDMARKS: Final = 64
@@ -28,8 +28,10 @@ def fit(features: Array, vectors: Vectors, gains: Array, ridge: float = RIDGE) -
     """Weights for rows with features (n, COUNT), unit vectors (n, dimensions) and gains (n,). Deterministic."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < ALMOST_NOTHING] = 1.0
-    pieces = bent((features - mean) / scale).reshape(len(gains), -1)
-    evening = 1 / np.sqrt(pieces.shape[1])  # all curves together weigh as much as the kernel, which is 1 at most
+    bends = Bends.at(mean, scale)
+    pieces = bends.pieces(features).reshape(len(gains), -1)
+    # In standard deviations, and all curves together weigh as much as the kernel, which is 1 at most.
+    evening = 1 / (np.tile(scale, len(KNOTS)) * np.sqrt(pieces.shape[1]))
     landmarks = centres(vectors, LANDMARKS)
     whitening = _whitening(landmarks)
     likeness = kernel(vectors, landmarks) @ whitening
@@ -37,8 +39,7 @@ def fit(features: Array, vectors: Vectors, gains: Array, ridge: float = RIDGE) -
     count = pieces.shape[1]
     pull = (whitening @ joint[count:]).astype(np.float32)
     return Weights(
-        mean=mean,
-        scale=scale,
+        bends=bends,
         curves=_curves(pieces, joint[:count] * evening, gains),
         alone=_curves(pieces, _ridge(pieces * evening, gains, ridge) * evening, gains),
         landmarks=landmarks,
@@ -50,7 +51,7 @@ def fit(features: Array, vectors: Vectors, gains: Array, ridge: float = RIDGE) -
 def centres(vectors: Vectors, most: int) -> Vectors:
     """Unit vectors that lie where the vectors do: spherical k-means, ``most`` of them or one per distinct vector.
 
-    Centres rather than prompts of the training set, so that no prompt's own embedding ends up in the file.
+    Centres rather than prompts of the training set, whose embeddings would end up in the file.
     """
     distinct = np.unique(vectors, axis=0)
     rng = np.random.default_rng(SEED)

@@ -120,7 +120,7 @@ def test_too_few_rows_are_refused_with_how_many_are_needed(train: Train, count: 
     [
         ({"features": "lexical-0"}, "features: trained on 'lexical-0', and this router has 'lexical-1'"),
         ({"format": "other"}, "format"),
-        ({"weights__mean": "AAAA"}, "weights.mean"),
+        ({"weights__limit": "AAAA"}, "weights.limit"),
         ({"weights__pull": "!"}, "weights.pull: must be numbers in base64"),
         ({"weights__landmarks": ""}, "weights.landmarks: 0 numbers"),
         ({"weights__pull": "AADAfw=="}, "must be finite"),
