@@ -57,13 +57,16 @@ class Decider:
         else:
             scored = self._score(request.prompt, embedding)
             tier, reasons = self._deserved(request, scored)
-        tier, limits = self._allowed(request.tenant, tier)
-        if limits and self._caps.fails(request.tenant):
+        wanted, over = tier, self._caps.over(request.tenant, tier)
+        if over is not None and self._caps.fails(request.tenant):
             self._count(metrics.ROUTER_CAPPED.labels("failed"))
-            return Refused(*limits)
+            return Refused(over)
+        limits: tuple[str, ...] = ()
         avoided: tuple[str, ...] = ()
-        if limits:
+        if over is not None:
             self._count(metrics.ROUTER_CAPPED.labels("lowered"))
+            tier = self._within_limits(request.tenant, wanted)
+            limits = (f"{over}: {f'{tier} instead of {wanted}' if tier != wanted else 'already the lowest'}",)
         elif scored is not None:
             tier, avoided = self._well(request.tenant, tier, scored)
         self._caps.take(request.tenant, tier)
@@ -84,14 +87,10 @@ class Decider:
         tier = reached[-1] if reached else self._ladder[0]
         return tier, (*scored.fired, _comparison(scored, tier, begins))
 
-    def _allowed(self, tenant: str, tier: str) -> tuple[str, tuple[str, ...]]:
-        """The strongest tier up to this one that the tenant's limits allow, and what kept it from this one, if so."""
-        over = self._caps.over(tenant, tier)
-        if over is None:
-            return tier, ()
+    def _within_limits(self, tenant: str, tier: str) -> str:
+        """The strongest tier below one that the tenant's limits allow; the lowest where they allow none."""
         lower = self._ladder[: self._ladder.index(tier)] if tier in self._ladder else self._ladder
-        within = next((name for name in reversed(lower) if self._caps.over(tenant, name) is None), self._ladder[0])
-        return within, (f"{over}: {within} instead of {tier}" if within != tier else f"{over}: already the lowest",)
+        return next((name for name in reversed(lower) if self._caps.over(tenant, name) is None), self._ladder[0])
 
     def _well(self, tenant: str, tier: str, scored: Scored) -> tuple[str, tuple[str, ...]]:
         """This tier or, where it is in trouble, the next stronger one that is well and may be paid for.

@@ -26,6 +26,12 @@ _POLITE: Final = frozenset(
     then to us want will would you
     """.split()  # noqa: SIM905  # as a list it takes a line for each
 )
+_CHANGING: Final = frozenset({"moment", "recent", "price", "weather", "score", "news"})
+_ROLES: Final = frozenset({"act", "pretend", "imagine", "roleplay"})
+_OF_THESE_DAYS: Final = re.compile(
+    r"\b(?:today|tonight|yesterday|this (?:morning|evening|week|month|year))['’]s\b", re.IGNORECASE
+)
+_HANDS_OVER: Final = re.compile(r"[:\n\"“„«]")
 _PERSONAL: Final = frozenset({"i", "im", "ive", "id", "we", "weve", "my", "our"})
 LEAD_WORDS: Final = 8
 MADE_WITHIN: Final = 12
@@ -38,9 +44,26 @@ def speaks(rule: Rule, reading: Reading, this_year: int) -> str | None:
 
 
 def _task(reading: Reading, _: int) -> str | None:
-    """The answer is made of what the prompt holds (translate, fix, an exercise) or invented (a poem, a program)."""
+    """The answer is made of what the prompt holds (translate, fix, an exercise) or invented (a poem, a program).
+
+    "Write this week's weather report" holds nothing to work on, and "act as an adviser: what is the price of gold?"
+    asks: what they are about has to be known.
+    """
     if code := _CODE.search(reading.text):
         return code[0].strip()[:40]
+    if not _CHANGING.isdisjoint(reading.about) and _asks_for_it(reading):
+        return None
+    return _worked_on(reading)
+
+
+def _asks_for_it(reading: Reading) -> bool:
+    """Whether a prompt that looks like a task wants something of these days, and hands nothing over."""
+    if "?" in reading.text and not _ROLES.isdisjoint(reading.words[:LEAD_WORDS]):
+        return True
+    return bool(_OF_THESE_DAYS.search(reading.text)) and not _HANDS_OVER.search(reading.text)
+
+
+def _worked_on(reading: Reading) -> str | None:
     if _OPTIONS.search(reading.text):
         return "A … B …"
     if len(reading.words) >= EXERCISE_WORDS and sum(word[0].isdigit() for word in reading.words) >= EXERCISE_NUMBERS:
