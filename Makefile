@@ -13,7 +13,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test bench-cache-quality bench-cache-speed check lint types contracts format docs lock clean
+.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -37,6 +37,15 @@ bench-cache-quality: setup ## true duplicates the cache serves, and near misses,
 
 bench-cache-speed: setup $(BENCH)/.installed ## how fast the cache answers; ENTRIES=1000000 for the longer run
 	@PYTHONPATH=$(BENCH) $(BIN)/python -m tests.bench.cache_speed --entries $(ENTRIES) --data $(DATA)
+
+bench-trends: setup ## what trends finds, how soon, and what it holds back; FULL=1 for more seeds and days
+	@$(BIN)/python -m tests.bench.trends $(DATA) $(if $(FULL),--full)
+
+bench-router: setup ## what routing recovers of the stronger model's gain; HELD_OUT=… to train on DATA and measure there
+	@$(BIN)/python -m tests.bench.router $(DATA) $(if $(HELD_OUT),--held-out '$(HELD_OUT)')
+
+bench-freshness: setup ## what changes soon, on the labelled questions in DATA; HELD_OUT=folder to test on others
+	@$(BIN)/python -m tests.bench.freshness $(DATA) $(if $(HELD_OUT),--held-out '$(HELD_OUT)')
 
 # Apart from the virtual environment: what a bench compares with must not change what the tests run with.
 $(BENCH)/.installed: infra/requirements/bench.txt | setup

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.ingest.cache_door import CacheDoor
 from services.ingest.http_door import HttpDoor, application
+from services.ingest.topic_door import TopicDoor
 from shared import __version__, envelope
-from shared.events import EVENTS, CacheInvalidate, CacheWarm, Event, RequestSubmitted
+from shared.events import EVENTS, CacheInvalidate, CacheWarm, Event, RequestSubmitted, TopicSettled, TopicTrending
 from shared.examples import example
 from shared.settings import PREFIX, Settings
 from shared.telemetry import tracing
@@ -22,6 +24,12 @@ from shared.topology import EXCHANGES, Queue, topology
 DOCS: Final = Path(__file__).parent.parent / "docs"
 # Tiers are a policy's; these are those of the policy that ships.
 TIERS: Final = ("light", "premium")
+# What is also understood without headers, and as what.
+_BARE: Final[Mapping[type[Event] | type[RequestSubmitted], type[BaseModel]]] = {
+    CacheInvalidate: envelope.BareInvalidation,
+    TopicTrending: envelope.BareTopic,
+    TopicSettled: envelope.BareTopic,
+}
 _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time", "tenant")
 
 
@@ -38,7 +46,7 @@ def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3 of the exchanges, queues and events."""
     kinds: tuple[type[Event] | type[RequestSubmitted], ...] = (RequestSubmitted, *EVENTS.values())
     _, schemas = models_json_schema(
-        [(kind, "validation") for kind in (*kinds, envelope.BareInvalidation)],
+        [(kind, "validation") for kind in (*kinds, *_BARE.values())],
         ref_template="#/components/schemas/{model}",
     )
     messages = {kind.__name__: _message(kind) for kind in kinds}
@@ -51,7 +59,7 @@ def asyncapi() -> dict[str, Any]:
             "version": __version__,
             "description": "Events between the services of Forebay, and the public AMQP door: publish to "
             "`forebay.requests` with the key `request.submitted[.<priority>[.<tenant>]]`, or to `forebay.signals` with "
-            "the key `cache.invalidate`; bare JSON will do at either.",
+            "the key `cache.invalidate`, `topic.trending` or `topic.settled`; bare JSON will do at either.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": envelope.JSON,
@@ -59,6 +67,7 @@ def asyncapi() -> dict[str, Any]:
         "operations": {
             "submit": _operation("forebay.requests", "receive", [RequestSubmitted.__name__]),
             "invalidate": _operation("forebay.signals", "receive", [CacheInvalidate.__name__]),
+            "topics": _operation("forebay.signals", "receive", [TopicTrending.__name__, TopicSettled.__name__]),
             "warm": _operation("forebay.signals", "receive", [CacheWarm.__name__]),
         }
         | {
@@ -85,9 +94,9 @@ def _message(kind: type[Event] | type[RequestSubmitted]) -> dict[str, Any]:
 
 def _payload(kind: type[Event] | type[RequestSubmitted]) -> dict[str, Any]:
     own = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    if kind is not CacheInvalidate:
+    if kind not in _BARE:
         return own
-    bare = {"$ref": f"#/components/schemas/{envelope.BareInvalidation.__name__}"}
+    bare = {"$ref": f"#/components/schemas/{_BARE[kind].__name__}"}
     return {"anyOf": [own, bare], "description": "the second where there are no CloudEvents headers"}
 
 
@@ -135,8 +144,9 @@ def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
 
 def openapi() -> dict[str, Any]:
     """OpenAPI 3 of the HTTP door."""
-    http, cache = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor)  # their methods are described, never called
-    return application(http, cache, __version__).openapi()
+    # Their methods are described, never called.
+    http, cache, topics = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor), TopicDoor.__new__(TopicDoor)
+    return application(http, cache, topics, __version__).openapi()
 
 
 def settings() -> str:

@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 # Along the path of a request.
-SERVICES = ("ingest", "cache", "router", "inference", "persistence")
+SERVICES = ("ingest", "cache", "router", "inference", "persistence", "trends")

@@ -5,7 +5,7 @@ Nothing here is used by the services.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -111,6 +111,22 @@ class HttpClient(_Http):
         """Say that the cache's answer to a request was wrong."""
         said = {"verdict": "wrong_hit", "comment": comment, "hours": hours}
         return await self._post(f"/v1/requests/{quote(request_id, safe='')}/feedback", said)
+
+    async def tell(
+        self, terms: Sequence[str], *, trending: bool, lasting: str | None = None, reason: str | None = None
+    ) -> dict[str, Any]:
+        """Say that a topic trends, or has settled."""
+        said = {"for": lasting, "reason": reason}
+        body = {"terms": list(terms), "trending": trending}
+        return await self._post("/v1/topics", body | {name: value for name, value in said.items() if value is not None})
+
+
+class TopicsClient(_Http):
+    """Asks a replica of trends, or of the cache, at its own address, about topics; every call raises Refused."""
+
+    async def topics(self) -> dict[str, Any]:
+        """Of trends: what trends, and why. Of the cache: what it heeds, and how many entries that keeps back."""
+        return await self._get("/v1/topics")
 
 
 class CacheClient(_Http):

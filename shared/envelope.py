@@ -4,21 +4,34 @@ Attributes travel as headers with the prefix ``cloudEvents_`` (the spelling that
 ``cloudEvents:`` is understood too), the body is the event as JSON, ``traceparent`` is a header of its own (W3C Trace
 Context, AMQP).
 
-One signal is also understood without any headers, so that every AMQP client can send it: :class:`BareInvalidation`.
+Some signals are also understood without any headers, so that every AMQP client can send them: see :data:`BARE`.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from shared.broker import Message
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import UndecodableMessage
-from shared.events import EVENTS, CacheInvalidate, Event, Model, Selector, Text
+from shared.events import (
+    EVENTS,
+    LONGEST_TOPIC_S,
+    CacheInvalidate,
+    Event,
+    Model,
+    Selector,
+    Terms,
+    Text,
+    TopicSettled,
+    TopicTrending,
+    Word,
+)
+from shared.policy.section import seconds
 from shared.telemetry import tracing
 
 PREFIX: Final = "cloudEvents_"
@@ -41,6 +54,21 @@ class BareInvalidation(Model):
 
     selector: Selector
     reason: Annotated[Text, StringConstraints(max_length=500)] = Field("no reason given", description="for the record")
+
+
+class BareTopic(Model):
+    """``topic.trending`` or ``topic.settled`` as bare JSON."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"terms": ["earthquake tokyo"], "for": "2h"}]}
+    )
+
+    terms: Terms
+    tenant: Word | None = Field(None, description="whose answers it is about; null: everybody's")
+    lasting: Annotated[int, Field(ge=1, le=LONGEST_TOPIC_S), BeforeValidator(seconds)] = Field(
+        3600, alias="for", description='seconds, or text such as "30m", "2h"; of no meaning for one that has settled'
+    )
+    reason: Annotated[Text, StringConstraints(max_length=500)] = "no reason given"
 
 
 def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
@@ -67,6 +95,7 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         headers=headers,
         content_type=JSON,
         message_id=event_id,
+        mandatory=event.MANDATORY,
     )
     reply = event.reply_address
     if reply is None:
@@ -96,8 +125,8 @@ def decode(message: Message, *, clock: Clock = SYSTEM_CLOCK) -> Event:
         UndecodableMessage: no known type, or a body that is not one of its instances.
     """
     name = attribute(message, "type")
-    if name is None and message.routing_key == CacheInvalidate.PATTERN:
-        return _invalidation(message, clock.now())
+    if name is None and message.routing_key in BARE:
+        return BARE[message.routing_key](message, clock.now())
     if name is None:
         raise UndecodableMessage(f"no {PREFIX}type header: not an event of ours")
     event = EVENTS.get(name)
@@ -122,6 +151,18 @@ def _invalidation(message: Message, now: datetime) -> CacheInvalidate:
     )
 
 
+def _trending(message: Message, now: datetime) -> TopicTrending:
+    """A bare ``topic.trending``: from now on, whenever it was sent."""
+    said = _parsed(BareTopic, message.body, TopicTrending.PATTERN)
+    until = now + timedelta(seconds=said.lasting)
+    return TopicTrending(terms=said.terms, tenant=said.tenant, reason=said.reason, since=now, until=until)
+
+
+def _settled(message: Message, now: datetime) -> TopicSettled:
+    said = _parsed(BareTopic, message.body, TopicSettled.PATTERN)
+    return TopicSettled(terms=said.terms, tenant=said.tenant, reason=said.reason, settled_at=now)
+
+
 def _id_of(message: Message) -> UUID:
     """A UUID (version 8) of what the sender wrote; two senders may well count their message ids from 1."""
     properties = (message.message_id, message.app_id, message.timestamp and message.timestamp.isoformat())
@@ -143,3 +184,11 @@ def attribute(message: Message, name: str) -> str | None:
     """A CloudEvents attribute of a message in binary mode, with either prefix."""
     value = message.headers.get(PREFIX + name, message.headers.get(OTHER_PREFIX + name))
     return value if isinstance(value, str) else None
+
+
+# Signals that are understood without headers, by their routing key.
+BARE: Final[Mapping[str, Callable[[Message, datetime], Event]]] = {
+    CacheInvalidate.PATTERN: _invalidation,
+    TopicTrending.PATTERN: _trending,
+    TopicSettled.PATTERN: _settled,
+}

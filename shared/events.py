@@ -6,12 +6,14 @@ from this module and from ``shared.topology``.
 """
 
 import base64
+import json
 import math
 import struct
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import (
     AfterValidator,
@@ -30,11 +32,13 @@ from pydantic import (
     model_validator,
 )
 
+from shared.topics import term
 from shared.topology import REQUESTS, RESPONSES, SIGNALS, Exchange
 
 DEFAULT_TENANT = "default"
 AUTO = "auto"
 LONGEST_TTL_S = 10 * 365 * 86_400
+LONGEST_TOPIC_S = 7 * 86_400
 
 # A tenant or tier is a word of a routing key.
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -49,6 +53,12 @@ def _without_nul(text: str) -> str:
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
+    return text
+
+
+def _distinctive(text: str) -> str:
+    if not term(text):
+        raise ValueError("has no word that tells some prompts from others")
     return text
 
 
@@ -296,8 +306,10 @@ class Route(Model):
 
     tier: Word
     model: str = Field(description="the model's name for litellm, or local/… for the local server")
-    score: float | None = Field(None, description="sum of the weights of the signals that fired; null when pinned")
+    score: float | None = Field(None, description="what the scorer said of the prompt; null when pinned")
+    scorer: str | None = Field(None, description="rules, or the version of a learned head; null when pinned")
     reasons: tuple[str, ...]
+    shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
 
 
 class Usage(Model):
@@ -360,10 +372,12 @@ class Event(Model):
     Attributes:
         TYPE: CloudEvents type; the part after the last dot is the version of the body.
         EXCHANGE: where it is published.
+        MANDATORY: whether it is a mistake that no queue takes it; not for what only those who are there want to hear.
     """
 
     TYPE: ClassVar[str]
     EXCHANGE: ClassVar[Exchange]
+    MANDATORY: ClassVar[bool] = True
     PATTERN: ClassVar[str]
 
     @property
@@ -727,11 +741,181 @@ class CacheInvalidate(Event):
         return self.selector.tenant or ""
 
 
+# Words or a phrase; a prompt in which each of these words occurs concerns the topic.
+Term = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul), AfterValidator(_distinctive)]
+Terms = Annotated[tuple[Term, ...], Field(min_length=1, max_length=50)]
+
+
+def topic_id(terms: Sequence[str], tenant: str | None) -> UUID:
+    """The id of a topic: the same whoever announces it, and in whatever order and spelling its terms are."""
+    said = sorted({term(each) or (each,) for each in terms})
+    return uuid5(_TOPICS, json.dumps([tenant, said]))
+
+
+_TOPICS = UUID("6d3c0f5e-20f1-5a0b-9c44-7e1d0a5b8c11")
+
+
+class TopicCounts(Model):
+    """What a replica of trends counted for one tenant; the empty name stands for all tenants together."""
+
+    tenant: str = Field(pattern=r"^([a-z0-9][a-z0-9_-]{0,63})?$")
+    requests: NonNegativeInt
+    keys: dict[str, PositiveInt]
+
+
+class TopicCounted(Event):
+    """What one replica of trends counted in about a second; every replica adds what all of them counted."""
+
+    TYPE = "forebay.topic.counted.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "topic.counted"
+
+    batch_id: UUID
+    counts: tuple[TopicCounts, ...]
+    counted_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.batch_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
+class TopicEvent(Event):
+    """Base of what is said about a topic.
+
+    Attributes:
+        terms: a prompt concerns the topic in which all words of one of these occur, in any order and form.
+        tenant: whose prompts and answers it is about; null: everybody's.
+    """
+
+    terms: Terms
+    tenant: Word | None = None
+    reason: Annotated[Text, StringConstraints(max_length=500)] = ""
+
+    @property
+    def topic_id(self) -> UUID:
+        """The same for whoever announces it."""
+        return topic_id(self.terms, self.tenant)
+
+    @property
+    def subject(self) -> UUID:
+        return self.topic_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant or ""
+
+
+class TopicTrending(TopicEvent):
+    """A topic is asked for far more than usual, or somebody says so: older answers about it are not served.
+
+    It is announced again and again while it holds, so that a lost one heals and whoever starts knows it in seconds;
+    without another it ends by itself at ``until``. Anybody may publish one to ``forebay.signals``; ingest does for its
+    clients.
+
+    Attributes:
+        origin: ``detected`` in the stream of requests; ``told`` from outside; ``repeated`` by trends for who told it.
+        score: how many times its usual share the topic has; null where it was not counted.
+        until: it ends then, unless it is announced again.
+    """
+
+    TYPE = "forebay.topic.trending.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False  # what is told by a client is: see services/ingest/topic_door.py
+    PATTERN = "topic.trending"
+
+    origin: Literal["detected", "told", "repeated"] = "told"
+    score: NonNegativeFloat | None = None
+    since: AwareDatetime
+    until: AwareDatetime
+
+    def ends(self, now: datetime) -> datetime:
+        """When it ends by itself for who hears it now: whatever its sender wrote, no later than any client may ask."""
+        return min(self.until, now + timedelta(seconds=LONGEST_TOPIC_S))
+
+
+class TopicSettled(TopicEvent):
+    """A topic trends no more: older answers about it are served again.
+
+    Attributes:
+        origin: ``detected`` in the stream of requests, or ``told`` from outside: then it is not detected for a while.
+    """
+
+    TYPE = "forebay.topic.settled.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False  # what is told by a client is: see services/ingest/topic_door.py
+    PATTERN = "topic.settled"
+
+    origin: Literal["detected", "told"] = "told"
+    settled_at: AwareDatetime
+
+
+class RouterScored(Event):
+    """What a replica of the router has counted since it last said so; counts of all replicas add up.
+
+    Attributes:
+        scorer: ``rules``, or the version of a learned head.
+        scores: requests by their score, in thousandths.
+        neutral: requests about which the scorer knows nothing.
+    """
+
+    TYPE = "forebay.router.scored.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "router.scored"
+
+    delta_id: UUID
+    scorer: str
+    scores: dict[int, PositiveInt]
+    neutral: NonNegativeInt = 0
+
+    @property
+    def subject(self) -> UUID:
+        return self.delta_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
+class LaneThrottled(Event):
+    """A provider said "slow down", or nothing at all: every replica leaves the lane alone until then.
+
+    Attributes:
+        lane: the model that is called, by litellm's name or ``local/…``.
+        until: when to try again; null takes an earlier word back: all is well.
+    """
+
+    TYPE = "forebay.lane.throttled.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "lane.throttled"
+
+    signal_id: UUID
+    lane: str
+    until: AwareDatetime | None = None
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+
+    @property
+    def subject(self) -> UUID:
+        return self.signal_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
 EVENTS: dict[str, type[Event]] = {
     event.TYPE: event
     for event in (
         *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
+        *(RouterScored, LaneThrottled),
+        *(TopicCounted, TopicTrending, TopicSettled),
     )
 }

@@ -229,6 +229,14 @@ def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
+    if queue.fleeting is not None:
+        return {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": delivery_limit,
+            "x-max-length": queue.fleeting.messages,
+            "x-message-ttl": round(queue.fleeting.seconds * 1000),
+            "x-overflow": "drop-head",
+        }
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,

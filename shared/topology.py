@@ -38,6 +38,14 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleeting:
+    """How many messages a queue keeps at the most, and for how long; what goes is not dead-lettered."""
+
+    messages: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """A queue and what flows into it.
 
@@ -46,6 +54,7 @@ class Queue:
         dead_letters: whether it holds dead letters: kept for people, without delivery limit or dead letters of its own.
         parking_s: seconds that a delivery of this queue stays away when it is parked; None: it can't be.
         returns: set if this is a parking queue.
+        fleeting: set if what it holds may be lost: it is bounded, and the oldest give way.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Queue:
     dead_letters: bool = False
     parking_s: float | None = None
     returns: Return | None = None
+    fleeting: "Fleeting | None" = None
 
     @property
     def exclusive(self) -> bool:
@@ -104,6 +114,10 @@ MISSED = Queue("router.missed", (Binding(REQUESTS, "request.missed"),))
 SHADOWS = Queue("inference.shadow", (Binding(REQUESTS, "request.shadowed"),))
 SHADOWED = Queue("cache.shadowed", (Binding(RESPONSES, "response.shadowed.*"),))
 WARM = Queue("cache.warm", (Binding(SIGNALS, "cache.warm"),))
+# What trends counts. Its replicas split the stream, so it is one queue for all of them; a count is no promise, so where
+# nobody counts the oldest go, and no backlog of yesterday is taken for a burst of today. A quorum queue as all others:
+# a classic one whose node is down could hold up the confirms of accepted requests, for counts that nobody is owed.
+COUNTED = Queue("trends.accepted", (Binding(REQUESTS, "request.accepted.*"),), fleeting=Fleeting(10_000, 30))
 RECORDS = Queue(
     "persistence.records",
     (
@@ -128,14 +142,24 @@ CACHE_EVENTS = Queue(
         Binding(SIGNALS, "cache.audited"),
         Binding(SIGNALS, "cache.filled"),
         Binding(SIGNALS, "cache.invalidate"),
+        Binding(SIGNALS, "topic.trending"),
+        Binding(SIGNALS, "topic.settled"),
     ),
 )
+# What a replica of trends hears of the others, itself, and whoever announces topics.
+TOPIC_EVENTS = Queue("", (Binding(SIGNALS, "topic.*"),))
 ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding(SIGNALS, "#")))
 
 
 def routed(tier: str) -> Queue:
     """The work queue of one tier: a provider that is slow or dead holds up its own tier only."""
     return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),))
+
+
+def router_events(tiers: Iterable[str]) -> Queue:
+    """Each replica's view of what its decisions hang on: scores of all replicas, costs of answers, health of lanes."""
+    bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
+    return Queue("", (*bought, Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled")))
 
 
 def entries(tiers: Iterable[str]) -> Queue:
@@ -153,6 +177,6 @@ def topology(tiers: Iterable[str]) -> Topology:
     """Everything, for the tiers of a policy."""
     names = tuple(tiers)
     path = (SUBMITTED, ACCEPTED, MISSED, *(routed(tier) for tier in names), RECORDS)
-    work = (*path, entries(names), obituaries(path), SHADOWS, SHADOWED, WARM)
+    work = (*path, entries(names), obituaries(path), SHADOWS, SHADOWED, WARM, COUNTED)
     parked = (queue.parked for queue in work if queue.parked is not None)
     return Topology(EXCHANGES, (*work, *parked, *(queue.dead for queue in work)))

@@ -15,5 +15,5 @@ def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
     if not longest_first:
         return re.compile(r"(?!)")
-    phrases = (re.escape(phrase).replace(r"\*", ANY_WORD) for phrase in longest_first)
+    phrases = (re.escape(" ".join(phrase.split())).replace(r"\*", ANY_WORD) for phrase in longest_first)
     return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE)

@@ -2,7 +2,7 @@
 # Resolve the dependencies anew: one file of pins and hashes per extra, naming no package index.
 set -euo pipefail
 command -v uv >/dev/null || { echo "lock: needs uv (pip install uv)" >&2; exit 1; }
-for extra in ingest cache router inference persistence local dev; do
+for extra in ingest cache router inference persistence trends local dev; do
   echo "resolving $extra"
   uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python 3.11 \
     --extra "$extra" pyproject.toml --output-file "infra/requirements/$extra.txt" "$@"

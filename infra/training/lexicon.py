@@ -17,7 +17,7 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from services.cache.verification.lexicon import LEXICON
-from services.cache.weights import packaged
+from shared.embedding.weights import packaged
 
 # Senses are ordered by frequency: "get" has 36, and shares the rare ones with half the language.
 COMMON_SENSES: Final = 3

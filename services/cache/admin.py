@@ -15,10 +15,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.cache import topic_entries
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Explained
 from services.cache.judgement import Considered
 from services.cache.learning.audits import Audits
+from services.cache.trending import Trending
 from shared import database
 from shared.bodies import body_within
 from shared.clock import Clock
@@ -39,21 +41,33 @@ MOST_BYTES: Final = 524_288
 
 
 class Admin:
-    """``GET /v1/stats`` and ``POST /v1/lookup`` on the cache's own port; nothing is changed by either."""
+    """``GET /v1/stats``, ``GET /v1/topics`` and ``POST /v1/lookup`` on the cache's own port; none changes anything."""
 
     def __init__(
-        self, policy: Policy, handler: CacheHandler, audits: Audits, front: Front, pool: "Pool", clock: Clock
+        self,
+        policy: Policy,
+        handler: CacheHandler,
+        audits: Audits,
+        front: Front,
+        trending: Trending,
+        pool: "Pool",
+        clock: Clock,
     ) -> None:
         self._policy = policy
         self._handler = handler
         self._audits = audits
         self._front = front
+        self._trending = trending
         self._pool = pool
         self._clock = clock
 
     def routes(self) -> Sequence[Route]:
         """The routes to add to the service's own."""
-        return (Route("/v1/stats", self.stats), Route("/v1/lookup", self.lookup, methods=["POST"]))
+        return (
+            Route("/v1/stats", self.stats),
+            Route("/v1/topics", self.topics),
+            Route("/v1/lookup", self.lookup, methods=["POST"]),
+        )
 
     async def stats(self, _: HttpRequest) -> Response:
         """What is stored, what it has saved, and how often it is wrong."""
@@ -81,6 +95,22 @@ class Admin:
                 "audits": self._audits.summary(),
             }
         )
+
+    async def topics(self, _: HttpRequest) -> Response:
+        """The trending topics this replica heeds, and how many entries are not served for each."""
+        now, shown = self._clock.now(), []
+        for topic in self._trending.topics():
+            said = topic.announced.model_dump(mode="json", include={"terms", "tenant", "origin", "reason", "since"})
+            try:
+                async with database.reading("the entries of a topic", patience_s=PATIENCE_S):
+                    affected = await topic_entries.affected(self._pool, topic, self._trending.max_age, now)
+            except DatabaseUnavailable:
+                affected = None  # they are not served all the same
+            shown.append(
+                {"topic_id": str(topic.announced.topic_id), **said, "until": topic.until.isoformat()}
+                | {"entries": affected and affected.entries, "more": affected is not None and affected.more}
+            )
+        return JSONResponse({"max_age_s": self._policy.trends.max_age, "topics": shown})
 
     async def lookup(self, asked: HttpRequest) -> Response:
         """What the cache would answer to a submission, and what it found on the way; no model is called."""
@@ -129,6 +159,7 @@ def _candidate(considered: Considered, now: datetime) -> dict[str, Any]:
         "age_s": entry.age_s(now),
         "expires_in_s": int((entry.expires_at - now).total_seconds()),
         "category": entry.category,
+        "freshness": entry.reason,
         "model": entry.model,
         "hits": entry.hits,
         "good": entry.good,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 from services.cache.admin import Admin
 from services.cache.census import Census
 from services.cache.eligibility import Eligible
-from services.cache.embedder import Embedder
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
@@ -19,12 +18,14 @@ from services.cache.learning.threshold import Settings
 from services.cache.lookup import Lookup
 from services.cache.news import News
 from services.cache.reembedding import Reembedding
-from services.cache.remote_embedder import RemoteEmbedder
 from services.cache.search import Embeds, Search
 from services.cache.selection import Forgotten
+from services.cache.trending import Trending
 from services.cache.warming import Warming
 from shared.background import background
 from shared.clock import Clock
+from shared.embedding.builtin import Embedder
+from shared.embedding.remote import RemoteEmbedder
 from shared.policy import Policy
 from shared.service import Service
 
@@ -58,16 +59,16 @@ class Cache:
         )
         audits = Audits(rules.audit, lessons, judge.groups, reader.embed, clock)
         shadows = Shadows(rules, search, reader.embed, clock)
-        forgotten = Forgotten(clock)
-        parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten)
+        forgotten, trending = Forgotten(clock), Trending(policy.trends, clock)
+        parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten, trending)
         handler = CacheHandler(policy, parts, clock)
-        news = News(policy, forgotten, front, in_flight, audits, shadows)
+        news = News(policy, forgotten, trending, front, in_flight, audits, shadows)
         return cls(
             handler=handler,
             news=news,
             shadows=shadows,
             warming=Warming(policy, search, clock),
-            admin=Admin(policy, handler, audits, front, pool, clock),
+            admin=Admin(policy, handler, audits, front, trending, pool, clock),
             census=Census(pool, judge, audits, shadows, news, clock),
         )
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.cache.eligibility import Eligibility, Eligible
-from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.inflight import InFlight, Leader
 from services.cache.judgement import SAME_PROMPT, TOO_FAR, VERIFIED, Considered, Judge
@@ -18,14 +17,17 @@ from services.cache.lookup import Entry
 from services.cache.scope import cache_key
 from services.cache.search import UNREADABLE, Found, Search, embedded
 from services.cache.selection import Forgotten
+from services.cache.trending import TRENDING, Trending
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
+from shared.embedding.builtin import Vectors
 from shared.errors import Park
 from shared.events import (
     CacheHit,
     CacheKey,
     CacheVerdict,
     Event,
+    Evidence,
     Request,
     RequestAccepted,
     RequestMissed,
@@ -55,6 +57,7 @@ class Parts:
     audits: Audits
     shadows: Shadows
     forgotten: Forgotten
+    trending: Trending
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class CacheHandler:
 
     def __init__(self, policy: Policy, parts: Parts, clock: Clock) -> None:
         self._policy = policy.cache
+        self._freshness = policy.freshness
         self._threshold_of = policy.threshold_of
         self._parts = parts
         self._clock = clock
@@ -186,11 +190,26 @@ class CacheHandler:
     def _judged(self, request: Request, key: CacheKey, found: Found, *, counts: bool = True) -> Sequence[Considered]:
         if found.exact is not None:
             return (self._parts.judge.exact(found.exact),)
+        overtaken = self._overtaken(request, found)
         if found.trouble:
-            return ()  # nothing was looked for by meaning
+            return overtaken  # nothing was looked for by meaning
         near = [entry for entry in found.near if self._usable(request, entry)]
         counts = counts and self._is_new(request)
-        return self._parts.judge.consider(key.prompt, near, tenant=request.tenant, counts=counts)
+        considered = self._parts.judge.consider(key.prompt, near, tenant=request.tenant, counts=counts)
+        return sorted((*overtaken, *considered), key=lambda each: -each.entry.similarity) if overtaken else considered
+
+    def _overtaken(self, request: Request, found: Found) -> Sequence[Considered]:
+        """The entries that would be usable if their topic were not trending, with the reason."""
+        refused = () if found.refused is None else (found.refused,)
+        entries = {entry.entry_id: entry for entry in (*found.near, *refused)}.values()
+        topics = ((entry, self._parts.trending.topic_of(entry, tenant=request.tenant)) for entry in entries)
+        return [
+            Considered(
+                entry, TRENDING, Evidence(similarity=entry.similarity), detail=self._parts.trending.reason(topic)
+            )
+            for entry, topic in topics
+            if topic is not None and self._keeps(request, entry)
+        ]
 
     def _is_new(self, request: Request) -> bool:
         """Whether a request is considered for the first time: one that was parked, or is delivered again, is not."""
@@ -257,9 +276,16 @@ class CacheHandler:
         return entry if entry is not None and self._usable(request, entry) else None
 
     def _usable(self, request: Request, entry: Entry) -> bool:
-        """Whether an entry is young enough for its category and for who asks; stale only while it is bought anew."""
+        """Whether an entry is young enough for its topic, its category and who asks; stale only while bought anew."""
+        return self._keeps(request, entry) and self._parts.trending.topic_of(entry, tenant=request.tenant) is None
+
+    def _keeps(self, request: Request, entry: Entry) -> bool:
+        """Whether an entry is usable, whatever is trending."""
         now, most = self._clock.now(), request.cache_control.max_age_s
+        longest = self._freshness.longest_of(entry.category, request.tenant)
+        age_s = (now - entry.stored_at).total_seconds()
         young = now < entry.keep_until and (most is None or entry.age_s(now) <= most)
+        young = young and (longest is None or age_s < longest)
         return (
             young
             and entry not in self._parts.forgotten

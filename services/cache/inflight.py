@@ -16,8 +16,8 @@ from uuid import UUID
 
 import numpy as np
 
-from services.cache.embedder import Vectors
 from shared.clock import Clock
+from shared.embedding.builtin import Vectors
 from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, ResponseFailed, decode_vector
 
 # Seconds a finished answer is kept at the most: longer than it takes to become a cache entry in a calm system.

@@ -39,6 +39,7 @@ class Considered:
         comparable: whether its answer and a fresh one are worth comparing; not where it is too far away or forbidden.
         risk: estimated probability that its answer is wrong here; None where it did not get that far.
         sampled: probability with which this hit is audited; 0 where it is not.
+        detail: what speaks against it in a sentence, where a word or two would not tell.
     """
 
     entry: Entry
@@ -48,12 +49,13 @@ class Considered:
     comparable: bool = False
     risk: float | None = None
     sampled: float = 0.0
+    detail: str = ""
 
     @property
     def reason(self) -> str:
         """Why it was served, or why not."""
         if self.against:
-            return self.against
+            return self.detail or self.against
         if self.despite:
             return f"learned, despite {self.despite}"
         return SAME_PROMPT if self.entry.match == "exact" else VERIFIED

@@ -11,8 +11,8 @@ from uuid import UUID
 import asyncpg
 from pgvector import HalfVector
 
-from services.cache.embedder import DIMENSIONS, Vectors
 from shared import database
+from shared.embedding.builtin import DIMENSIONS, Vectors
 from shared.events import Freshness
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from services.cache.learning.audits import Audits
 from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.selection import Forgotten, Meant, concerns
+from services.cache.trending import Trending
 from shared.events import (
     CacheAudited,
     CacheFilled,
@@ -17,6 +18,8 @@ from shared.events import (
     ResponseCompleted,
     ResponseFailed,
     ShadowRequested,
+    TopicSettled,
+    TopicTrending,
 )
 from shared.policy import Policy
 
@@ -29,10 +32,18 @@ class News:
     """
 
     def __init__(
-        self, policy: Policy, forgotten: Forgotten, front: Front, in_flight: InFlight, audits: Audits, shadows: Shadows
+        self,
+        policy: Policy,
+        forgotten: Forgotten,
+        trending: Trending,
+        front: Front,
+        in_flight: InFlight,
+        audits: Audits,
+        shadows: Shadows,
     ) -> None:
         self._policy = policy
         self._forgotten = forgotten
+        self._trending = trending
         self._front = front
         self._in_flight = in_flight
         self._audits = audits
@@ -42,6 +53,7 @@ class News:
     def subscribed(self) -> None:
         """What was announced until now may have been missed: forget what an invalidation may have meant."""
         self.behind = True
+        self._trending.doubted()
         self._front.clear()
         self._in_flight.forget(lambda _: True)
 
@@ -70,6 +82,8 @@ class News:
                 self._forget(event)
             case CacheAudited():
                 self._audits.learn(event)
+            case TopicTrending() | TopicSettled():
+                self._trending.heard(event)
             case ShadowRequested():
                 self._shadows.heard(event)
             case _:

@@ -14,16 +14,16 @@ from uuid import UUID
 
 import structlog
 
-from services.cache.embedder import MODEL, Vectors
-from services.cache.remote_embedder import EmbedderUnavailable
 from services.cache.scope import exact_of, scope_of
 from services.cache.search import Embeds
 from shared import database, envelope
 from shared.broker import Broker
 from shared.clock import Clock
+from shared.embedding.builtin import MODEL, Vectors
+from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerError
 from shared.events import CacheFilled, CacheKey, Event, Freshness, encode_vector
-from shared.policy import BUILTIN
+from shared.policy.caching import BUILTIN
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:

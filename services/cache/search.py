@@ -11,9 +11,9 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from services.cache.batching import Batcher
-from services.cache.embedder import Vectors
 from services.cache.lookup import Asked, Entry, Lookup, Prompt
 from shared.clock import Clock
+from shared.embedding.builtin import Vectors
 from shared.errors import ForebayError
 from shared.events import CacheKey, encode_vector
 from shared.telemetry import metrics
@@ -51,12 +51,14 @@ class Found:
         exact: the entry of the same prompt, where it is usable; nothing else was looked for then.
         near: the nearest entries of the scope, nearest first.
         trouble: what kept it from searching; empty where nothing did.
+        refused: the entry of the same prompt, where it is not usable.
     """
 
     vector: Vectors | None
     exact: Entry | None = None
     near: Sequence[Entry] = ()
     trouble: str = ""
+    refused: Entry | None = None
 
 
 class Search:
@@ -84,9 +86,9 @@ class Search:
             return Found(None, exact=same)
         vector, trouble = await self._vector(key)
         if unreadable or vector is None:
-            return Found(vector, trouble=unreadable or trouble)
+            return Found(vector, trouble=unreadable or trouble, refused=same)
         near, unreadable = await self._read(self._near, Asked(key.scope, vector))
-        return Found(vector, near=near or (), trouble=unreadable)
+        return Found(vector, near=near or (), trouble=unreadable, refused=same)
 
     async def embedded(self, key: CacheKey) -> CacheKey:
         """The key with the embedding of its prompt; without, where that is too long or the embedder away."""

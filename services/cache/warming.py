@@ -21,13 +21,13 @@ class Warming:
     async def brought(self, event: CacheWarm) -> Sequence[Event]:
         """``cache.filled``; an answer of an unknown freshness category is a mistake and goes to the dead letters."""
         request = event.request
-        category = event.category or self._policy.freshness.default
+        category = event.category or self._policy.freshness.default_of(request.tenant)
         if category not in self._policy.freshness.categories:
             known = ", ".join(self._policy.freshness.categories)
             raise UndecodableMessage(f"unknown freshness category {category!r}; known: {known}")
         pool = self._policy.cache.pool_of(request.tenant)
         key = cache_key(request, embedder=self._search.embedder_version, pool=pool)
-        ttl_s = self._policy.freshness.categories[category].ttl
+        ttl_s = self._policy.freshness.ttl_of(category, request.tenant)
         filled = CacheFilled(
             entry_id=request.id,
             tenant=request.tenant,

@@ -27,7 +27,7 @@ from services.inference.errors import (
 )
 from shared.bodies import body_within
 from shared.errors import RequestTooLarge
-from shared.policy import MOST_DIMENSIONS, EmbedderPolicy
+from shared.policy.caching import MOST_DIMENSIONS, EmbedderPolicy
 from shared.problems import problem
 from shared.telemetry import metrics
 

@@ -3,18 +3,20 @@
 import random
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
+from uuid import uuid5
 
 import stamina
 import structlog
 
 from services.inference.completion import Completion
-from services.inference.errors import DeadlineExceeded, ProviderError, ProviderTimeout
+from services.inference.errors import DeadlineExceeded, ProviderError, ProviderTimeout, ProviderUnreachable, RateLimited
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.events import Event, Request, RequestRouted, ResponseCompleted, ResponseFailed
-from shared.policy import Policy, Tier
+from shared.events import Event, LaneThrottled, Request, RequestRouted, ResponseCompleted, ResponseFailed
+from shared.policy import Policy
+from shared.policy.tiers import Tier
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -22,6 +24,8 @@ log = structlog.stdlib.get_logger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 20.0
 JITTER_S: Final = 2.0
+# Seconds for which the router avoids a lane after all attempts at a request have failed there.
+LEFT_ALONE_S: Final = 30.0
 # Clients that were told the same Retry-After come back spread over this share of it.
 RETRY_AFTER_SPREAD: Final = 0.25
 
@@ -43,13 +47,18 @@ class Inference:
         self._clock = clock
 
     async def routed(self, event: RequestRouted) -> Sequence[Event]:
-        """``response.completed.<tier>`` or ``response.failed.<code>``."""
+        """``response.completed.<tier>``, or ``response.failed.<code>``.
+
+        With the latter ``lane.throttled`` where the provider could not be reached or wanted no more: the router then
+        leaves it alone for a while.
+        """
         call = _Call(event, self._policy.tiers[event.route.tier], self._provider, self._clock)
         try:
             completion = await call.until_done()
         except (ProviderError, DeadlineExceeded) as error:
             log.warning("gave up", tier=event.route.tier, code=error.code, attempts=call.attempts, error=str(error))
-            return (_failed(event, error, call.attempts, self._clock.now()),)
+            failed = _failed(event, error, call.attempts, self._clock.now())
+            return (failed, *_throttled(event, error, self._clock.now()))
         return (_completed(event, completion, call.attempts, self._clock.now()),)
 
 
@@ -172,4 +181,19 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: int, now: datet
         prompt_at_fault=error.prompt_at_fault,
         reply=request.reply,
         metadata=request.metadata,
+    )
+
+
+def _throttled(event: RequestRouted, error: ForebayError, now: datetime) -> Sequence[LaneThrottled]:
+    """The signal that a provider is in trouble; none where a prompt alone can have brought the failure about."""
+    if not isinstance(error, RateLimited | ProviderUnreachable):
+        return ()
+    pause_s = LEFT_ALONE_S if error.retry_after_s is None else error.retry_after_s
+    return (
+        LaneThrottled(
+            signal_id=uuid5(event.request.id, LaneThrottled.TYPE),
+            lane=event.route.model,
+            until=now + timedelta(seconds=pause_s),
+            reason=error.code,
+        ),
     )

@@ -30,7 +30,8 @@ from services.inference.errors import (
     RateLimited,
 )
 from shared.events import OutputFormat, Request, Usage
-from shared.policy import LOCAL, Policy, Price, Tier
+from shared.policy import Policy
+from shared.policy.tiers import LOCAL, Price, Tier
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm

@@ -15,7 +15,8 @@ from services.inference.errors import ProviderError
 from services.inference.handler import Completes
 from shared.clock import Clock
 from shared.events import Event, ShadowCompleted, ShadowRequested
-from shared.policy import Policy, Tier
+from shared.policy import Policy
+from shared.policy.tiers import Tier
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)

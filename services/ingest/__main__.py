@@ -7,6 +7,7 @@ from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
 from services.ingest.results import Results
+from services.ingest.topic_door import TopicDoor
 from shared import __version__, database, service, topology
 
 
@@ -20,7 +21,8 @@ async def wire(it: service.Service) -> None:
     amqp = AmqpDoor(intake, identities, results, it.clock, own_queues=it.topology.names)
     it.consume(topology.SUBMITTED, amqp.submitted, decode=service.undecoded)
     http = HttpDoor(intake, identities, results, it, max_wait_s=it.settings.max_wait_s)
-    it.app = application(http, CacheDoor(intake, identities, results, Entries(pool), it), __version__)
+    cache = CacheDoor(intake, identities, results, Entries(pool), it)
+    it.app = application(http, cache, TopicDoor(intake, it), __version__)
 
 
 if __name__ == "__main__":

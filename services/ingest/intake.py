@@ -21,7 +21,8 @@ from shared.events import (
     Word,
     WrittenTurn,
 )
-from shared.policy import LOCAL, Policy
+from shared.policy import Policy
+from shared.policy.tiers import LOCAL
 
 _TENANT: TypeAdapter[str] = TypeAdapter(Word)
 _NOTHING_SAID = CacheControl()

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from shared import database
 from shared.clock import Clock
-from shared.policy import BoundsPolicy
+from shared.policy.caching import BoundsPolicy
 
 if TYPE_CHECKING:
     from shared.database import Connection

@@ -1,11 +1,23 @@
 """Wiring of the router."""
 
-from services.router.handler import Router
-from shared import service, topology
+from services.router.assembly import Replica
+from services.router.choice import choosing
+from shared import database, service, topology
+from shared.background import background
+from shared.policy import load_policy
 
 
 async def wire(it: service.Service) -> None:
-    it.consume(topology.MISSED, Router(it.policy).missed)
+    shadow, other = it.policy.router.shadow, None
+    if shadow is not None:
+        tried = load_policy(shadow)
+        other = tried, (await choosing(it, tried)).score
+    replica = Replica.assemble(it.policy, (await choosing(it, it.policy)).score, other, it.broker, it.clock)
+    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))
+    await it.enter(background(replica.ledger.recall(pool), name="ledger"))
+    await it.enter(background(replica.news.announce(), name="scores"))
+    it.consume(topology.router_events(it.policy.tiers), replica.news.heard, subscribed=replica.ledger.subscribed)
+    it.consume(topology.MISSED, replica.router.missed)
 
 
 if __name__ == "__main__":

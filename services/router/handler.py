@@ -1,46 +1,53 @@
-"""One request at the router: which tier, and why."""
+"""One request at the router: which tier, how long its answer may be reused, and why."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from services.router.freshness import FreshnessRules
-from services.router.signals import Signals
-from shared.events import Event, Request, RequestMissed, RequestRouted, Route
+from services.router.decision import Decider, Refused
+from services.router.freshness.judgement import FreshnessJudge
+from services.router.shadow import Shadow
+from services.router.vectors import embedding_of
+from shared.clock import Clock
+from shared.events import Event, RequestMissed, RequestRouted, ResponseFailed
 from shared.policy import Policy
 from shared.telemetry import metrics
 
+OVER_LIMIT: Final = "tenant_limit"
+
 
 class Router:
-    """Picks tier and freshness by the policy's rules."""
+    """Picks tier and freshness."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._signals = Signals(policy.router.length, policy.router.words)
-        self._freshness = FreshnessRules(policy.freshness)
+    def __init__(self, policy: Policy, decider: Decider, shadow: Shadow | None, clock: Clock) -> None:
+        self._decider = decider
+        self._shadow = shadow
+        self._clock = clock
+        self._freshness = FreshnessJudge(policy.freshness, clock)
 
     async def missed(self, event: RequestMissed) -> Sequence[Event]:
-        """``request.routed.<tier>``."""
-        request = event.request
-        route = self.route(request)
-        freshness = self._freshness.judge(request.prompt)
+        """``request.routed.<tier>``; ``response.failed.tenant_limit`` where its tenant's limits say so."""
+        request, embedding = event.request, embedding_of(event.key)
+        route = self._decider.decide(request, embedding)
+        if isinstance(route, Refused):
+            return (self._refused(event, route),)
+        if self._shadow is not None:
+            route = self._shadow.beside(request, embedding, route)
+        freshness = self._freshness.judge(request, embedding)
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
         routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)
         return (routed,)
 
-    def route(self, request: Request) -> Route:
-        """The tier a request asks for, or the one its score points to; without any signal, the default."""
-        pinned = self._policy.tier_of(request.model)
-        if pinned is not None:
-            return self._route(pinned, None, f"the request asks for {request.model}")
-        rules = self._policy.router
-        fired = [
-            (name, evidence, getattr(rules.weights, name)) for name, evidence in self._signals.fired(request.prompt)
-        ]
-        if not fired:
-            return self._route(rules.default, 0.0, "no signal: the default")
-        score = sum(weight for _, _, weight in fired)
-        reasons = (f"{name}: {evidence} ({weight:+g})" for name, evidence, weight in fired)
-        tier = rules.above if score >= rules.threshold else rules.below
-        return self._route(tier, score, *reasons, f"score {score:+g}, threshold {rules.threshold:+g}")
-
-    def _route(self, tier: str, score: float | None, *reasons: str) -> Route:
-        return Route(tier=tier, model=self._policy.tiers[tier].model, score=score, reasons=reasons)
+    def _refused(self, event: RequestMissed, refused: Refused) -> ResponseFailed:
+        request = event.request
+        return ResponseFailed(
+            request_id=request.id,
+            tenant=request.tenant,
+            reply=request.reply,
+            code=OVER_LIMIT,
+            message=f"{refused.reason}; the policy lets such requests fail",
+            attempts=0,
+            accepted_at=request.accepted_at,
+            failed_at=self._clock.now(),
+            exact=event.key.exact if event.key else None,
+            metadata=request.metadata,
+        )

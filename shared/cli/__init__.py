@@ -1,8 +1,10 @@
 """The command ``forebay``."""
 
+from importlib.metadata import entry_points
+
 import typer
 
-from shared.cli import cache, demo, requests, stack
+from shared.cli import cache, demo, requests, stack, topics
 
 app = typer.Typer(
     name="forebay",
@@ -13,9 +15,12 @@ app = typer.Typer(
 stack.register(app)
 requests.register(app)
 cache.register(app)
+topics.register(app)
 demo.register(app)
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. Services bring their own commands along, found by name: nothing here may import a service."""
+    for command in sorted(entry_points(group="forebay.commands"), key=lambda found: found.name):
+        command.load()(app)
     app()

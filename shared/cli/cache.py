@@ -17,7 +17,8 @@ from shared.cli.options import HOME, TENANT, Home, Tenant, err, fail, out, run, 
 from shared.client import CacheClient, HttpClient, Refused
 from shared.errors import BrokerUnavailable
 from shared.events import AUTO, CacheWarm, Priority
-from shared.policy import load_policy, seconds
+from shared.policy import load_policy
+from shared.policy.section import seconds
 from shared.rabbitmq import RabbitBroker
 from shared.settings import packaged_policy
 

@@ -93,6 +93,8 @@ def lookup(shown: Shown, *, explain: bool) -> None:
     )
     for number, candidate in enumerate(shown.get("candidates") or (), start=1):
         _say(f"[dim]entry {number}[/dim]  {_text(candidate.get('entry_id'))}  {_text(candidate.get('model'))}")
+        if why := candidate.get("freshness"):
+            _say(f"[dim]  {_text(candidate.get('category'))} because of[/dim] {_text(why)}")
     known = [] if shown.get("threshold") is None else [f"threshold {_number(shown['threshold'])}"]
     known += [f"{name} {_text(value)}" for name, value in (shown.get("key") or {}).items()]
     _say(f"[dim]{'  ·  '.join(known)}[/dim]")

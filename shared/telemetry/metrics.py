@@ -48,6 +48,19 @@ REEMBEDDING_LEFT = Gauge("forebay_cache_reembedding_left", "Entries of the previ
 
 # router
 ROUTED = Counter("forebay_requests_routed", "Routing decisions", ["tier", "freshness"])
+HEAD_LOADS = Counter("forebay_router_head_loads", "Files of the learned head taken up, or refused", ["outcome"])
+
+ROUTER_SHARE = Gauge("forebay_router_share", "Share of requests that a tier is to have", ["tier"])
+ROUTER_THRESHOLD = Gauge("forebay_router_threshold", "Score from which a tier begins", ["tier"])
+ROUTER_SPENT = Gauge("forebay_router_spent_usd", "US dollars at list price that answers have cost today (UTC)")
+ROUTER_CAPPED = Counter("forebay_router_capped", "Requests over their tenant's limits, by what became of them", ["end"])
+TIERS_AVOIDED = Counter(
+    "forebay_router_tiers_avoided", "Requests that another tier got, for this one is unwell", ["tier"]
+)
+ROUTER_SHADOW = Counter("forebay_router_shadow", "Decisions, and those of the policy tried out", ["tier", "shadow"])
+ROUTER_SHADOW_COST = Counter(
+    "forebay_router_shadow_cost_usd", "Expected cost of what was decided, and of what the other would have", ["policy"]
+)
 
 # inference
 CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "model", "outcome"])
@@ -70,3 +83,10 @@ TICK_SECONDS = Histogram("forebay_write_transaction_seconds", "Duration of one w
 POISON = Counter("forebay_poison_rows", "Events that could not be stored and were dead-lettered")
 UNCACHED = Counter("forebay_answers_uncached", "Answers that become no cache entry, by reason", ["reason"])
 REMOVED = Counter("forebay_cache_entries_removed", "Entries deleted: expired, invalidated or evicted", ["reason"])
+
+# trends
+TOPICS_COUNTED = Counter("forebay_trends_requests", "Requests whose topics were counted by this replica")
+TOPICS_KEPT = Gauge("forebay_trends_topics", "Topics that are counted at present")
+TRENDING = Gauge("forebay_trends_trending", "Topics that trend, by this replica's counts")
+TRENDS_BEGUN = Counter("forebay_trends_begun", "Topics that began to trend, by this replica's counts")
+TOPICS_IN_FORCE = Gauge("forebay_cache_topics", "Trending topics that this replica of the cache heeds")

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from services.cache.embedder import Embedder
 from services.cache.judgement import TOO_FAR
 from services.cache.verification.guards import objection
 from services.cache.verification.questions import question
-from shared.policy import CachePolicy
+from shared.embedding.builtin import Embedder
+from shared.policy.caching import CachePolicy
 from tests.bench import cache_stream
 from tests.bench.report import Measure, report
 from tests.bench.texts import rows

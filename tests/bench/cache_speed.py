@@ -23,8 +23,6 @@ import numpy as np
 import onnxruntime
 import psutil
 
-from services.cache import weights
-from services.cache.embedder import Embedder, Vectors
 from services.cache.front import Front
 from services.cache.judgement import Judge
 from services.cache.learning.lessons import Lessons
@@ -33,8 +31,10 @@ from services.cache.lookup import Asked, Entry, Lookup, Prompt
 from services.cache.search import Search
 from services.cache.verification.guards import objection
 from shared import database
+from shared.embedding import weights
+from shared.embedding.builtin import Embedder, Vectors
 from shared.events import CacheKey
-from shared.policy import CachePolicy, FrontPolicy
+from shared.policy.caching import CachePolicy, FrontPolicy
 from tests.bench import gptcache
 from tests.bench.entries import ANSWER, STORED, Entries, exact_id, fill, running, scope_id, spread
 from tests.bench.report import Measure, report

@@ -35,12 +35,12 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cache.embedder import Embedder
 from services.cache.learning.neighbours import AnswerGroups, weigh
 from services.cache.learning.threshold import Audited, LearnedThreshold, Settings
 from services.cache.verification.guards import FORBIDDING, objection
+from shared.embedding.builtin import Embedder
 from shared.events import Evidence
-from shared.policy import CachePolicy
+from shared.policy.caching import CachePolicy
 from tests.bench.report import Measure, report
 from tests.bench.texts import rows, vectors
 

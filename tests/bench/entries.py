@@ -16,8 +16,8 @@ from pgvector.asyncpg import register_vector
 
 from infra.local import stack as local
 from infra.local.stack import Stack
-from services.cache.embedder import Vectors
 from shared import database
+from shared.embedding.builtin import Vectors
 
 STORED: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 KEPT_UNTIL: datetime = STORED + timedelta(days=3650)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.cache.embedder import Vectors
+from shared.embedding.builtin import Vectors
 
 THRESHOLD: Final = 0.8
 AT_ONCE: Final = 10_000

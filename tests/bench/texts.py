@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from services.cache.embedder import DIMENSIONS, Embedder, Vectors
+from shared.embedding.builtin import DIMENSIONS, Embedder, Vectors
 
 KEPT: Final = Path("build/bench")
 CHUNK: Final = 512

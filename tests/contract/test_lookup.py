@@ -13,9 +13,9 @@ import pytest
 from pgvector import HalfVector
 
 from infra.local.stack import Stack
-from services.cache.embedder import Vectors
 from services.cache.lookup import SQL, Asked, Lookup, Prompt
 from shared import database
+from shared.embedding.builtin import Vectors
 from tests.bench.entries import COLUMNS
 from tests.support.clock import START
 

@@ -34,10 +34,9 @@ _POLICY: Final[Mapping[str, Any]] = {
     },
     "prices": {"local/tiny": {"input": 1.0, "output": 2.0}, "local/large": {"input": 10.0, "output": 20.0}},
     "router": {
+        "ladder": ["light", "premium"],
         "default": "light",
-        "below": "light",
-        "above": "premium",
-        "threshold": 2.0,
+        "thresholds": {"premium": 2.0},
         "length": {"short": 3, "long": 40},
         "weights": {
             "short": -1.0,

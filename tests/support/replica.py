@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar, cast
 import numpy as np
 
 from services.cache.eligibility import Eligible
-from services.cache.embedder import Vectors
 from services.cache.front import Front
 from services.cache.handler import CacheHandler, Parts
 from services.cache.inflight import InFlight
@@ -21,8 +20,10 @@ from services.cache.lookup import Asked, Entry, Prompt
 from services.cache.news import News
 from services.cache.search import Search
 from services.cache.selection import Forgotten
+from services.cache.trending import Trending
 from services.cache.warming import Warming
 from shared.database import DatabaseUnavailable
+from shared.embedding.builtin import Vectors
 from shared.events import (
     CacheInvalidate,
     Event,
@@ -249,6 +250,7 @@ class Replica:
         self.audits = Audits(rules.audit, learned, self.judge.groups, self.embedder.compare, self.clock)
         self.shadows = Shadows(rules, self.search, self.embedder.compare, self.clock)
         self.forgotten = Forgotten(self.clock)
+        self.trending = Trending(self.policy.trends, self.clock)
         parts = Parts(
             Eligible(rules.never),
             self.front,
@@ -258,9 +260,12 @@ class Replica:
             self.audits,
             self.shadows,
             self.forgotten,
+            self.trending,
         )
         self.handler = CacheHandler(self.policy, parts, self.clock)
-        self.news = News(self.policy, self.forgotten, self.front, self.in_flight, self.audits, self.shadows)
+        self.news = News(
+            self.policy, self.forgotten, self.trending, self.front, self.in_flight, self.audits, self.shadows
+        )
         self.warming = Warming(self.policy, self.search, self.clock)
         self.events: list[Event] = []
 

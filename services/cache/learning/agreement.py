@@ -13,9 +13,9 @@ from uuid import UUID
 
 import numpy as np
 
-from services.cache.embedder import Vectors
 from services.cache.verification.guards import opposed
 from services.cache.verification.numbers import numbers
+from shared.embedding.builtin import Vectors
 from shared.events import CacheAudited, Evidence
 from shared.telemetry import metrics
 

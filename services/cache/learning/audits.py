@@ -24,7 +24,7 @@ from services.cache.learning.threshold import Audited
 from shared import database
 from shared.clock import Clock
 from shared.events import CacheAudited, CacheKey, Event, Request, ResponseCompleted
-from shared.policy import AuditPolicy
+from shared.policy.caching import AuditPolicy
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:

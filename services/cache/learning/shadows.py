@@ -32,7 +32,7 @@ from shared.events import (
     ShadowRequested,
     Turn,
 )
-from shared.policy import CachePolicy
+from shared.policy.caching import CachePolicy
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:

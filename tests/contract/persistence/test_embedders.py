@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from pgvector import HalfVector
 
-from services.cache.embedder import Vectors
 from services.cache.lookup import Asked, Lookup
 from services.cache.reembedding import SQL, Reembedding
 from services.cache.scope import exact_of, scope_of
 from shared import database, envelope
 from shared.broker import Message
+from shared.embedding.builtin import Vectors
 from shared.events import CacheFilled
 from shared.memory import MemoryBroker
 from shared.topology import topology

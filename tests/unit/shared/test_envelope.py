@@ -1,6 +1,7 @@
 """Events as CloudEvents."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,7 +10,16 @@ import pytest
 from shared import envelope
 from shared.broker import Message
 from shared.errors import UndecodableMessage
-from shared.events import EVENTS, CacheInvalidate, Event, ReplyAddress, Selector
+from shared.events import (
+    EVENTS,
+    CacheInvalidate,
+    Event,
+    ReplyAddress,
+    Selector,
+    TopicSettled,
+    TopicTrending,
+    topic_id,
+)
 from shared.examples import example
 from shared.telemetry import tracing
 from tests.support import make
@@ -28,7 +38,7 @@ def test_a_message_carries_the_attributes_of_a_cloud_event(kind: type[Event]) ->
     event = example(kind)
     message = encoded(event)
     assert (message.exchange, message.routing_key) == (kind.EXCHANGE.name, event.routing_key)
-    assert message.mandatory
+    assert message.mandatory is kind.MANDATORY
     assert message.content_type == "application/json"
     attributes = {
         name: envelope.attribute(message, name) for name in ("specversion", "source", "type", "subject", "tenant")
@@ -74,7 +84,7 @@ def test_a_terminal_event_with_a_reply_address_has_a_copy_for_the_client() -> No
     message, copy = envelope.encode(event, source="test", now=START)
     assert (copy.exchange, copy.routing_key, copy.correlation_id) == ("", "client-7", "c-1")
     assert copy.message_id != message.message_id
-    assert message.mandatory
+    assert message.mandatory is True
 
 
 def test_a_client_that_left_stops_nothing() -> None:
@@ -215,3 +225,42 @@ def test_no_other_event_may_be_bare() -> None:
         envelope.decode(replace(bare(FORGET), routing_key="cache.audited"))
     with pytest.raises(UndecodableMessage, match="unknown event type"):
         envelope.decode(bare(FORGET, headers={"cloudEvents_type": "forebay.cache.invalidate.v9"}))
+
+
+def topic(key: str, body: object) -> Event:
+    message = Message(exchange="forebay.signals", routing_key=key, body=json.dumps(body).encode(), headers={})
+    return envelope.decode(message, clock=ManualClock())
+
+
+def test_a_topic_may_be_bare_json() -> None:
+    said = {"terms": ["earthquake tokyo"], "tenant": "acme", "for": "2h", "reason": "news"}
+    assert topic("topic.trending", said) == TopicTrending(
+        terms=("earthquake tokyo",), tenant="acme", reason="news", since=START, until=START + timedelta(hours=2)
+    )
+    assert topic("topic.settled", {"terms": ["earthquake tokyo"]}) == TopicSettled(
+        terms=("earthquake tokyo",), reason="no reason given", settled_at=START
+    )
+    hour = topic("topic.trending", {"terms": ["tea"]})
+    assert isinstance(hour, TopicTrending)
+    assert hour.until == START + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "topic.trending: terms: Field required"),
+        ({"terms": ["the"]}, "topic.trending: terms.0: has no word that tells some prompts from others"),
+        ({"terms": ["tea"], "for": "soon"}, "topic.trending: for: 'soon' is no duration"),
+        ({"terms": ["tea"], "until": "2026-01-01"}, "topic.trending: until: Extra inputs are not permitted"),
+    ],
+    ids=repr,
+)
+def test_a_bare_topic_that_is_wrong_is_told_where(body: object, message: str) -> None:
+    with pytest.raises(UndecodableMessage, match=re.escape(message)):
+        topic("topic.trending", body)
+
+
+def test_a_topic_is_the_same_in_any_order_and_spelling() -> None:
+    assert topic_id(["world cup", "Final"], "acme") == topic_id(["finals", "cup World"], "acme")
+    others = (topic_id(["world cup"], None), topic_id(["world", "cup"], "acme"), topic_id(["world cup"], "beta"))
+    assert len({topic_id(["world cup"], "acme"), *others}) == 4

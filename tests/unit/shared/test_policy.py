@@ -1,5 +1,6 @@
 """The policy file and its mistakes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidPolicy
-from shared.policy import load_policy, parse_policy, seconds
+from shared.policy import load_policy, parse_policy
+from shared.policy.section import seconds
 from shared.settings import packaged_policy
 from tests.support import make
 
@@ -33,12 +35,24 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("tiers", {}, "tiers"),
         ("prices__free", {"input": -1, "output": 0}, r"prices\.free\.input"),
         ("prices__half", {"input": 1}, r"prices\.half\.output"),
-        ("router__default", "tiny", r"router\.default"),
-        ("router__below", "tiny", r"router\.below"),
-        ("router__above", "tiny", r"router\.above"),
+        ("router__default", "tiny", "router: default"),
+        ("router__ladder", ["light", "tiny"], "router: thresholds"),
+        ("router__ladder", ["light", "light"], "router: ladder"),
+        ("router__ladder", [], r"router\.ladder"),
+        ("router__thresholds", {}, "router: thresholds"),
+        ("router__thresholds", {"premium": 1, "light": 0}, "router: thresholds"),
+        ("router__shares", {"light": 0.5}, "router: shares"),
+        ("router__shares", {"premium": 1.5}, r"router\.shares\.premium"),
+        ("router__usd_per_day", 0, r"router\.usd_per_day"),
+        ("router__tenants", {"acme": {"shares": {"tiny": 0.5}}}, r"router\.tenants\.acme\.shares"),
+        ("router__tenants", {"acme": {"shares": {"light": 0.5}}}, r"router: tenants\.acme\.shares"),
+        ("router__tenants", {"acme": {"over": "error"}}, r"router\.tenants\.acme: no limit"),
+        ("router__tenants", {"acme": {"over": "ignore"}}, r"router\.tenants\.acme\.over"),
         ("router__weights__shrot", 1.0, r"router\.weights\.shrot"),
         ("router__length__short", 0, r"router\.length\.short"),
         ("cache__threshold", 1.5, r"cache\.threshold"),
+        ("cache__never", {"personal": [" "]}, r"cache\.never\.personal\.0"),
+        ("freshness__categories__dynamic__words", [""], r"freshness\.categories\.dynamic\.words\.0"),
         ("cache__candidates", 0, r"cache\.candidates"),
         ("freshness__default", "eternal", r"freshness\.default"),
         ("freshness__categories__dynamic__ttl", "a while", r"freshness\.categories\.dynamic\.ttl"),
@@ -155,3 +169,43 @@ def test_what_is_bought_is_the_new_embedder_and_the_one_before_it() -> None:
     assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new", "openai/old"}
     said["previous"] = "builtin"
     assert make.policy(cache__embedder=said).cache.embedder.bought == {"local/new"}
+
+
+@pytest.mark.parametrize(
+    ("trends", "message"),
+    [
+        (
+            {"fast": "1h", "slow": "3h"},
+            "trends: fast and slow: 3600 s and 10800 s; slow must be at least four times fast",
+        ),
+        ({"ratio": 1.5}, "trends: settle: 1.5 must be below ratio (1.5), or topics come and go"),
+        ({"ratio": 0.5}, "trends.ratio: Input should be greater than 1"),
+        (
+            {"max_age": "soon"},
+            "trends.max_age: 'soon' is no duration: write seconds as a number, or text such as '15m'",
+        ),
+        ({"fast": 0}, "trends.fast: Input should be greater than 0"),
+        ({"max_topics": 10}, "trends.max_topics: Input should be greater than or equal to 100"),
+        ({"prior": 0}, "trends.prior: Input should be greater than 0"),
+        ({"floor": float("nan")}, "trends.floor: Input should be a finite number"),
+        ({"maxage": "15m"}, "trends.maxage: Extra inputs are not permitted"),
+    ],
+    ids=repr,
+)
+def test_a_mistake_about_trends_is_named(trends: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidPolicy, match=re.escape(message)):
+        parse_policy(make.policy_data(trends=trends))
+
+
+def test_a_head_beside_the_policy_is_named_from_there(tmp_path: Path) -> None:
+    shipped = packaged_policy().read_text(encoding="utf-8")
+    (tmp_path / "policy.toml").write_text(f'{shipped}\n[router.head]\nfile = "heads/one.json"\n', encoding="utf-8")
+    head = load_policy(tmp_path / "policy.toml").router.head
+    assert head is not None
+    assert head.file == tmp_path / "heads" / "one.json"
+
+
+def test_an_absolute_path_of_a_head_stays(tmp_path: Path) -> None:
+    head = make.policy(router__head={"file": str(tmp_path / "head.json")}).router.head
+    assert head is not None
+    assert head.file == tmp_path / "head.json"

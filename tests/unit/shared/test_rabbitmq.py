@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import BrokerUnavailable
 from shared.rabbitmq import RabbitBroker, arguments
-from shared.topology import ACCEPTED, RECORDS, TERMINAL_EVENTS
+from shared.topology import ACCEPTED, COUNTED, RECORDS, TERMINAL_EVENTS
 from tests.support import make
 
 
@@ -50,3 +50,13 @@ async def test_without_a_connection_publishing_fails_at_once_and_tells_no_passwo
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1/flow") as raised:
         await broker.publish([make.message(make.accepted())])
     assert "secret" not in str(raised.value)
+
+
+def test_a_fleeting_queue_lets_the_oldest_go_and_buries_nothing() -> None:
+    assert arguments(COUNTED, 20) == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 20,
+        "x-max-length": 10_000,
+        "x-message-ttl": 30_000,
+        "x-overflow": "drop-head",
+    }

@@ -9,15 +9,18 @@ from shared.topology import (
     ACCEPTED,
     ALL_EVENTS,
     CACHE_EVENTS,
+    COUNTED,
     DEAD,
     MISSED,
     RECORDS,
     SUBMITTED,
     TERMINAL_EVENTS,
+    TOPIC_EVENTS,
     Queue,
     entries,
     obituaries,
     routed,
+    router_events,
     topology,
 )
 from tests.support import make
@@ -68,13 +71,25 @@ def test_what_can_be_parked_has_a_queue_to_wait_in_and_comes_back_from_it() -> N
 
 
 def test_every_binding_is_to_an_exchange_that_is_declared() -> None:
-    for queue in (*WHOLE.queues, TERMINAL_EVENTS, CACHE_EVENTS, ALL_EVENTS):
+    for queue in (*WHOLE.queues, TERMINAL_EVENTS, CACHE_EVENTS, TOPIC_EVENTS, ALL_EVENTS):
         assert {binding.exchange for binding in queue.bindings} <= set(WHOLE.exchanges)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_event_is_kept_by_a_durable_queue(kind: type[Event]) -> None:
-    assert takers(example(kind))
+def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_there(kind: type[Event]) -> None:
+    event = example(kind)
+    if event.routing_key.startswith("topic."):  # to each replica's own queue, where it is away it has missed little
+        assert takers(event, TOPIC_EVENTS) == {""}
+    elif not kind.MANDATORY:
+        assert takers(event, router_events(("light", "premium"))) == {""}
+    else:
+        assert takers(event)
+
+
+def test_what_is_counted_is_split_among_replicas_and_waits_for_nobody() -> None:
+    assert "trends.accepted" in takers(make.accepted())
+    assert COUNTED.fleeting is not None
+    assert COUNTED.fleeting.seconds < 60
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,8 +109,8 @@ def test_each_tier_has_its_own_queue(tier: str) -> None:
 
 
 @pytest.mark.parametrize("priority", ["interactive", "bulk"])
-def test_an_accepted_request_is_recorded_and_goes_to_the_cache(priority: str) -> None:
-    assert takers(make.accepted(priority=priority)) == {"cache.accepted", "persistence.records"}
+def test_an_accepted_request_is_recorded_counted_and_goes_to_the_cache(priority: str) -> None:
+    assert takers(make.accepted(priority=priority)) == {"cache.accepted", "persistence.records", "trends.accepted"}
 
 
 @pytest.mark.parametrize(

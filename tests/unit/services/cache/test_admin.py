@@ -1,6 +1,7 @@
 """What operators ask a replica over HTTP."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -9,7 +10,10 @@ import pytest
 from starlette.applications import Starlette
 
 from services.cache.admin import MOST_BYTES, SQL, Admin
+from services.cache.topic_entries import SQL as TOPIC_SQL
+from shared.events import TopicTrending
 from tests.support import make
+from tests.support.clock import START
 from tests.support.replica import PROMPT, Replica, entry, near
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ CATEGORIES = [
     {"category": "dynamic", "entries": 2, "hits": 0, "saved_usd": 0.0},
 ]
 TENANTS = [{"tenant": "acme", "entries": 9}]
+PROMPTS = [{"prompt": "Is tea healthy?"}, {"prompt": "Who leads the team?"}]
+TEA = TopicTrending(terms=("tea",), tenant="acme", reason="a fair", since=START, until=START + timedelta(hours=1))
 
 
 class Table:
@@ -33,7 +39,8 @@ class Table:
         self.asked.append(arguments)
         if self.error is not None:
             raise self.error
-        return {SQL["by_category"]: CATEGORIES, SQL["by_tenant"]: TENANTS}[statement]
+        found = {SQL["by_category"]: CATEGORIES, SQL["by_tenant"]: TENANTS, TOPIC_SQL["candidates"]: PROMPTS}
+        return cast("Sequence[dict[str, Any]]", found[statement])
 
     async def fetchval(self, statement: str) -> int:
         assert statement == SQL["bytes"]
@@ -46,7 +53,7 @@ class Desk:
     def __init__(self, **policy: Any) -> None:
         self.replica, self.table = Replica(**policy), Table()
         it = self.replica
-        admin = Admin(it.policy, it.handler, it.audits, it.front, cast("Pool", self.table), it.clock)
+        admin = Admin(it.policy, it.handler, it.audits, it.front, it.trending, cast("Pool", self.table), it.clock)
         transport = httpx.ASGITransport(Starlette(routes=list(admin.routes())))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://cache")
 
@@ -87,6 +94,24 @@ async def test_without_a_database_there_are_no_statistics(desk: Desk, error: Exc
     assert "the cache cannot be read" in response.json()["detail"]
 
 
+async def test_topics_say_what_this_replica_heeds_and_how_many_entries_wait_for_it(desk: Desk) -> None:
+    assert (await desk.http.get("/v1/topics")).json() == {"max_age_s": 900, "topics": []}
+    await desk.replica.hear(TEA)
+    expected = {
+        "topic_id": str(TEA.topic_id),
+        "terms": ["tea"],
+        "tenant": "acme",
+        "origin": "told",
+        "reason": "a fair",
+        "since": "2026-01-02T03:04:05Z",
+        "until": "2026-01-02T04:04:05+00:00",
+        "more": False,
+    }
+    assert (await desk.http.get("/v1/topics")).json()["topics"] == [expected | {"entries": 1}]
+    desk.table.error = OSError("away")
+    assert (await desk.http.get("/v1/topics")).json()["topics"] == [expected | {"entries": None}]
+
+
 async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_way(desk: Desk) -> None:
     desk.replica.lookup.nearest = [near("Capital of Spain?", 0.98, answer="Madrid."), near("Capital of France?", 0.97)]
     desk.replica.guards.says("Capital of Spain?", reason="names")
@@ -113,6 +138,7 @@ async def test_a_lookup_says_what_would_be_answered_and_what_was_found_on_the_wa
         "hits": 0,
         "good": 0,
         "bad": 0,
+        "freshness": "nothing changes",
     }
     key = desk.replica.handler.key(make.request(PROMPT, tenant="default"))
     assert found["key"] == {"scope": str(key.scope), "exact": str(key.exact)}

@@ -1100,3 +1100,13 @@ async def test_a_stale_entry_is_explained_as_long_as_it_would_be_served(replica:
     assert (await replica.handler.explain(make.request())).answer == "Paris."
     replica.clock.skip(1)
     assert (await replica.handler.explain(make.request())).answer is None
+
+
+async def test_a_tenant_s_own_time_to_live_holds_for_answers_of_others_in_its_pool() -> None:
+    replica = Replica(pools={"both": ["acme", "globex"]})
+    replica.lookup.nearest = [near()]
+    own = {"globex": {"ttl": {"static": "none"}}}
+    replica.handler._freshness = make.policy(freshness__tenants=own).freshness
+    for tenant, served in (("acme", True), ("globex", False)):
+        explained = await replica.handler.explain(make.request(PROMPT, tenant=tenant))
+        assert (explained.answer is not None) is served

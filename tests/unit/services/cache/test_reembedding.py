@@ -9,12 +9,12 @@ from uuid import UUID
 
 import numpy as np
 
-from services.cache.embedder import MODEL, Vectors
 from services.cache.reembedding import AGAIN_S, BATCH, PASSES, PAUSE_S, SQL, Reembedding
-from services.cache.remote_embedder import EmbedderUnavailable
 from services.cache.scope import exact_of, scope_of
 from shared import envelope
 from shared.background import background
+from shared.embedding.builtin import MODEL, Vectors
+from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerUnavailable
 from shared.events import CacheFilled, decode_vector
 from shared.memory import MemoryBroker

@@ -17,7 +17,7 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
-from shared.policy import EmbedderPolicy
+from shared.policy.caching import EmbedderPolicy
 
 MODEL = "openai/text-embedding-3-small"
 POLICY = EmbedderPolicy(model=MODEL, dimensions=3, previous="local/old")

@@ -1,7 +1,7 @@
 """One request at inference: how often it calls, how long it waits, what it tells in the end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,18 +11,21 @@ import tenacity
 
 from services.inference.completion import Completion
 from services.inference.errors import (
+    ContentFiltered,
     ContextWindowExceeded,
     ProviderAuth,
     ProviderError,
     ProviderFault,
     ProviderRefused,
     ProviderTimeout,
+    ProviderUnreachable,
     RateLimited,
 )
 from services.inference.handler import LONGEST_WAIT_S, RETRY_AFTER_SPREAD, Inference
 from shared.events import (
     CacheVerdict,
     Event,
+    LaneThrottled,
     ReplyAddress,
     Request,
     RequestRouted,
@@ -30,7 +33,7 @@ from shared.events import (
     ResponseFailed,
     Usage,
 )
-from shared.policy import Tier
+from shared.policy.tiers import Tier
 from tests.support import make
 from tests.support.clock import START, HurriedClock
 
@@ -69,7 +72,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
 async def run(provider: FakeProvider, event: RequestRouted | None = None, **policy: Any) -> Event:
     """The only event that follows."""
     rules = make.policy(**{f"tiers__light__{name}": value for name, value in policy.items()})
-    (outcome,) = await Inference(rules, provider, provider.clock).routed(event or make.routed())
+    outcome, *_ = await Inference(rules, provider, provider.clock).routed(event or make.routed())
     return outcome
 
 
@@ -83,6 +86,23 @@ async def failed(provider: FakeProvider, event: RequestRouted | None = None, **p
     outcome = await run(provider, event, **policy)
     assert isinstance(outcome, ResponseFailed)
     return outcome
+
+
+async def throttled(error: ProviderError) -> Sequence[Event]:
+    """What follows a failure beside it."""
+    clock = HurriedClock()
+    provider = FakeProvider(clock, *[error] * 3)
+    _, *others = await Inference(make.policy(), provider, clock).routed(make.routed())
+    return others
+
+
+async def test_a_provider_in_trouble_is_told_of_unless_a_prompt_alone_can_have_brought_it_about() -> None:
+    for error in (RateLimited("429", retry_after_s=1), ProviderUnreachable("no route")):
+        (signal,) = await throttled(error)
+        assert isinstance(signal, LaneThrottled)
+        assert (signal.lane, signal.reason) == ("local/tiny", error.code)
+    for other in (ContentFiltered("no"), ProviderFault("the answer is empty"), ProviderTimeout("too long a prompt")):
+        assert not await throttled(other)
 
 
 def until(seconds: float) -> RequestRouted:

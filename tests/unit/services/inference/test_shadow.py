@@ -12,7 +12,7 @@ from services.inference.errors import ProviderError, ProviderFault, ProviderRefu
 from services.inference.shadow import LONGEST_PAUSE_S, PAUSE_S, Shadows
 from shared.events import Event, Request, ShadowCompleted, ShadowRequested, Usage
 from shared.examples import example
-from shared.policy import Tier
+from shared.policy.tiers import Tier
 from tests.support import make
 from tests.support.clock import HurriedClock
 

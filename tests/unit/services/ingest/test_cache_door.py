@@ -17,6 +17,7 @@ from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
 from services.ingest.results import Results
+from services.ingest.topic_door import TopicDoor
 from shared import envelope
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
@@ -85,7 +86,8 @@ class House:
         http = HttpDoor(intake, self.identities, self.results, self, max_wait_s=5)
         cache = CacheDoor(intake, self.identities, self.results, cast("Entries", self.entries), self)
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(application(http, cache, "1.0")), base_url="http://test"
+            transport=httpx.ASGITransport(application(http, cache, TopicDoor(intake, self), "1.0")),
+            base_url="http://test",
         )
 
     def events(self) -> list[Event]:

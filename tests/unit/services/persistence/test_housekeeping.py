@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from services.persistence.housekeeping import CROWDED_EVERY_S, EVERY_S, EVICTED_AT_ONCE, SQL, Housekeeping
-from shared.policy import BoundsPolicy
+from shared.policy.caching import BoundsPolicy
 from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.handler import Router
-from services.router.signals import Signals
-from shared.events import CacheVerdict, RequestRouted
+from services.router.signals import Signals, estimated_tokens
+from shared.events import CacheVerdict, RequestRouted, ResponseFailed
 from shared.policy import load_policy
 from shared.settings import packaged_policy
 from tests.support import make
+from tests.support.routers import Deciding
 
 POLICY = make.policy()
-ROUTER = Router(POLICY)
+ROUTER = Deciding(POLICY)
 PARTS = [
     "Hello.",
     "please prove it",
@@ -33,18 +33,20 @@ prompts = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map(" ".join)
 @given(prompts)
 def test_the_score_is_the_sum_of_the_weights_of_what_fired(prompt: str) -> None:
     route = ROUTER.route(make.request(prompt))
-    names = [name for name, _ in Signals(POLICY.router.length, POLICY.router.words).fired(prompt)]
+    names = [
+        name for name, _ in Signals(POLICY.router.length, POLICY.router.words).fired(prompt, estimated_tokens(prompt))
+    ]
     assert route.score is not None
     assert route.score == pytest.approx(sum(getattr(POLICY.router.weights, name) for name in names))
     assert [reason.split(":")[0] for reason in route.reasons[: len(names)]] == (names or ["no signal"])[: len(names)]
     if names:
-        assert route.tier == ("premium" if route.score >= POLICY.router.threshold else "light")
+        assert route.tier == ("premium" if route.score >= POLICY.router.thresholds["premium"] else "light")
     assert route.model == POLICY.tiers[route.tier].model
 
 
 @pytest.mark.parametrize("default", ["light", "premium"])
 def test_without_any_signal_the_default_is_taken(default: str) -> None:
-    route = Router(make.policy(router__default=default)).route(
+    route = Deciding(make.policy(router__default=default)).route(
         make.request("my friend went on a very nice long holiday")
     )
     assert (route.tier, route.score) == (default, 0.0)
@@ -53,7 +55,7 @@ def test_without_any_signal_the_default_is_taken(default: str) -> None:
 def test_the_threshold_itself_is_enough() -> None:
     prompt = "my friend is asking for a function"
     for threshold, tier in ((1.5, "premium"), (1.51, "light")):
-        assert Router(make.policy(router__threshold=threshold)).route(make.request(prompt)).tier == tier
+        assert Deciding(make.policy(router__thresholds={"premium": threshold})).route(make.request(prompt)).tier == tier
 
 
 def test_the_reasons_add_up_for_a_reader() -> None:
@@ -61,7 +63,7 @@ def test_the_reasons_add_up_for_a_reader() -> None:
     assert route.reasons == (
         "code: 'function' (+1.5)",
         "reasoning: 'prove' (+3)",
-        "score +4.5, threshold +2",
+        "score +4.5, premium from +2",
     )
 
 
@@ -77,7 +79,7 @@ def test_who_names_a_tier_or_model_gets_it_whatever_the_prompt_says(model: str, 
 async def test_what_is_routed_carries_all_that_came() -> None:
     verdict = CacheVerdict(tier="miss", reason="numbers", similarity=0.97)
     event = make.missed(make.request("What is the score today?", model="premium"), verdict=verdict)
-    (routed,) = await ROUTER.missed(event)
+    (routed,) = await ROUTER.router.missed(event)
     assert isinstance(routed, RequestRouted)
     assert (routed.request, routed.key, routed.verdict) == (event.request, event.key, verdict)
     assert routed.routing_key == "request.routed.premium"
@@ -86,7 +88,7 @@ async def test_what_is_routed_carries_all_that_came() -> None:
 
 async def test_the_last_turn_of_a_conversation_is_judged() -> None:
     turns = ({"role": "system", "content": "prove it step by step"}, {"role": "user", "content": "Hello."})
-    (routed,) = await ROUTER.missed(make.missed(make.request(input=turns)))
+    (routed,) = await ROUTER.router.missed(make.missed(make.request(input=turns)))
     assert isinstance(routed, RequestRouted)
     assert routed.route.tier == "light"
 
@@ -101,4 +103,16 @@ async def test_the_last_turn_of_a_conversation_is_judged() -> None:
     ],
 )
 def test_the_policy_that_ships_sends_plain_and_hard_prompts_where_they_belong(prompt: str, tier: str) -> None:
-    assert Router(load_policy(packaged_policy())).route(make.request(prompt)).tier == tier
+    assert Deciding(load_policy(packaged_policy())).route(make.request(prompt)).tier == tier
+
+
+async def test_a_request_over_its_tenant_s_limits_gets_its_terminal_result() -> None:
+    it = Deciding(make.policy(router__tenants={"acme": {"usd_per_day": 1.0, "over": "error"}}))
+    it.answered("premium", 2.0, tenant="acme")
+    event = make.missed(make.request("Hello.", tenant="acme", metadata={"a": "b"}))
+    (failed,) = await it.router.missed(event)
+    assert isinstance(failed, ResponseFailed)
+    assert (failed.request_id, failed.code, failed.attempts) == (event.request.id, "tenant_limit", 0)
+    assert failed.exact == (event.key.exact if event.key else None)
+    assert "acme has spent 2.0000 of 1 dollars today" in failed.message
+    assert failed.metadata == {"a": "b"}

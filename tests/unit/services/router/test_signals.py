@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.signals import Signals, estimated_tokens
-from shared.policy import Weights
+from shared.policy.routing import Weights
 from tests.support import make
 
 POLICY = make.policy().router
@@ -15,7 +15,7 @@ SIGNALS = Signals(POLICY.length, POLICY.words)
 
 
 def fired(prompt: str) -> set[str]:
-    return {name for name, _ in SIGNALS.fired(prompt)}
+    return {name for name, _ in SIGNALS.fired(prompt, estimated_tokens(prompt))}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_length_is_counted_at_its_limits() -> None:
 
 @given(st.text())
 def test_every_signal_has_a_weight_and_fires_at_most_once_with_its_evidence(prompt: str) -> None:
-    found = list(SIGNALS.fired(prompt))
+    found = list(SIGNALS.fired(prompt, estimated_tokens(prompt)))
     names = [name for name, _ in found]
     assert set(names) <= set(Weights.model_fields)
     assert len(set(names)) == len(names)
@@ -96,5 +96,5 @@ def test_tokens_are_words_and_marks(parts: list[str]) -> None:
 )
 def test_a_strange_prompt_takes_no_longer_than_an_ordinary_one(strange: str) -> None:
     began = time.process_time()
-    list(SIGNALS.fired(strange))
+    list(SIGNALS.fired(strange, estimated_tokens(strange)))
     assert time.process_time() - began < 0.2

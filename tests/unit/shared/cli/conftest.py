@@ -104,9 +104,10 @@ def running(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack
 @pytest.fixture
 def cli(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line; tables have the room they need."""
-    for module in ("cache", "cache_tables"):
+    for module in ("cache", "cache_tables", "topics"):
         monkeypatch.setattr(f"shared.cli.{module}.out", Console(width=300))
-    monkeypatch.setattr("shared.cli.cache.err", Console(stderr=True, width=300))
+    for module in ("cache", "topics"):
+        monkeypatch.setattr(f"shared.cli.{module}.err", Console(stderr=True, width=300))
     monkeypatch.setattr(options, "err", Console(stderr=True, width=300))
 
     def run(*arguments: str, answer: str | None = None) -> Result:

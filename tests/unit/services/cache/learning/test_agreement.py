@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from services.cache.embedder import Vectors
 from services.cache.learning.agreement import agreement, contradict
+from shared.embedding.builtin import Vectors
 
 
 async def at_right_angles(texts: Sequence[str]) -> Vectors:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cache import weights
+from shared.embedding import weights
 
 # A batch is a few milliseconds of work: handing parts of it to other threads costs more than it saves.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,7 +22,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
-MODEL: Final = "all-MiniLM-L6-v2"
+MODEL: Final = weights.MODEL
 DIMENSIONS: Final = 384
 MAX_TOKENS: Final = 256
 # Longer texts are cut before they are tokenised, which takes about a microsecond per character. Prose has four to five

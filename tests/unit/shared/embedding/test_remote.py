@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from starlette.applications import Starlette
 
-from services.cache.remote_embedder import (
+from services.inference.completion import Embedded
+from services.inference.embeddings import EmbeddingsDoor
+from shared.embedding.remote import (
     AWAY_S,
     LONGEST_AWAY_S,
     MOST_FAULTS,
@@ -18,9 +20,7 @@ from services.cache.remote_embedder import (
     EmbedderUnavailable,
     RemoteEmbedder,
 )
-from services.inference.completion import Embedded
-from services.inference.embeddings import EmbeddingsDoor
-from shared.policy import EmbedderPolicy
+from shared.policy.caching import EmbedderPolicy
 from tests.support.clock import ManualClock
 
 POLICY = EmbedderPolicy(model="local/vectors", dimensions=2)

@@ -7,9 +7,9 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from services.cache import embedder as module
-from services.cache import weights
-from services.cache.embedder import DIMENSIONS, MAX_TOKENS, Embedder
+from shared.embedding import builtin as module
+from shared.embedding import weights
+from shared.embedding.builtin import DIMENSIONS, MAX_TOKENS, Embedder
 from shared.errors import StartupError
 
 QUESTIONS = (

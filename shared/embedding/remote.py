@@ -15,11 +15,11 @@ import structlog
 
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.policy import EmbedderPolicy
+from shared.policy.caching import EmbedderPolicy
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:  # importing the built-in embedder loads its runtime
-    from services.cache.embedder import Vectors
+    from shared.embedding.builtin import Vectors
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -1,0 +1,116 @@
+"""Fits a small network to labels that know only some of the horizons.
+
+numpy is enough: four thousand rows and half a thousand inputs take seconds.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.router.freshness.classifier import Array, Network
+
+BATCH: Final = 64
+RATE: Final = 3e-3
+DECAY: Final = 1e-4
+CORPUS_DECAY: Final = 1e-3
+# Adam's, as its paper has them (Kingma and Ba, 2015).
+MOMENTUM: Final = 0.9
+SCALING: Final = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a network, and how long and how gently it is trained."""
+
+    hidden: int
+    epochs: int
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What to learn from.
+
+    Attributes:
+        x: inputs, shape (rows, inputs), each of a spread of about 1.
+        targets: whether the answer changes within each horizon, shape (rows, horizons): 1, 0, or NaN where the label
+            does not say.
+        corpus: number of the corpus of each row. Corpora have other shares of what changes for the way they were
+            collected: each has an intercept of its own, which is dropped in the end.
+        weights: of the rows.
+    """
+
+    x: Array
+    targets: Array
+    corpus: NDArray[np.intp]
+    weights: Array
+
+
+def fit(rows: Labelled, shape: Shape, seed: int) -> Network:
+    """Cross entropy over the known targets, by Adam with a cosine schedule, with dropout of inputs and hidden units."""
+    rng = np.random.default_rng(seed)
+    known, truth = (~np.isnan(rows.targets)).astype(np.float32), np.nan_to_num(rows.targets)
+    belongs = np.eye(int(rows.corpus.max()) + 1, dtype=np.float32)[rows.corpus]
+    inputs, horizons = rows.x.shape[1], truth.shape[1]
+    values = {
+        "hidden": rng.normal(0, 1 / np.sqrt(inputs), (inputs, shape.hidden)).astype(np.float32),
+        "lift": np.zeros(shape.hidden, np.float32),
+        "output": rng.normal(0, 0.1, (shape.hidden, horizons)).astype(np.float32),
+        "direct": np.zeros((inputs, horizons), np.float32),
+        "bias": np.zeros(horizons, np.float32),
+        "corpus": np.zeros((belongs.shape[1], horizons), np.float32),
+    }
+    adam = _Adam(values, steps=shape.epochs * -(-len(truth) // BATCH))
+    order = np.arange(len(truth))
+    for _ in range(shape.epochs):
+        rng.shuffle(order)
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            x = rows.x[batch] * _kept(rng, (len(batch), inputs), shape.dropout)
+            active = np.tanh(x @ values["hidden"] + values["lift"])
+            kept = _kept(rng, active.shape, shape.dropout)
+            logits = x @ values["direct"] + (active * kept) @ values["output"] + values["bias"]
+            logits += belongs[batch] @ values["corpus"]
+            error = (1 / (1 + np.exp(-logits)) - truth[batch]) * known[batch] * rows.weights[batch, None] / len(batch)
+            back = (error @ values["output"].T) * kept * (1 - active * active)
+            adam.step(
+                {
+                    "hidden": x.T @ back + DECAY * values["hidden"],
+                    "lift": back.sum(axis=0),
+                    "output": (active * kept).T @ error + DECAY * values["output"],
+                    "direct": x.T @ error + DECAY * values["direct"],
+                    "bias": error.sum(axis=0),
+                    "corpus": belongs[batch].T @ error + CORPUS_DECAY * values["corpus"],
+                }
+            )
+    values.pop("corpus")
+    return Network(**values)
+
+
+def _kept(rng: np.random.Generator, shape: tuple[int, ...], dropout: float) -> Array:
+    return (rng.random(shape, dtype=np.float32) > dropout).astype(np.float32) / np.float32(1 - dropout)
+
+
+class _Adam:
+    """Adam, with a rate that falls to 0 along a cosine."""
+
+    def __init__(self, values: dict[str, Array], *, steps: int) -> None:
+        self._values = values
+        self._means = {name: np.zeros_like(value) for name, value in values.items()}
+        self._squares = {name: np.zeros_like(value) for name, value in values.items()}
+        self._steps = steps
+        self._done = 0
+
+    def step(self, gradients: dict[str, Array]) -> None:
+        """Change the values, in place."""
+        self._done += 1
+        rate = RATE * (1 + np.cos(np.pi * self._done / self._steps)) / 2
+        for name, gradient in gradients.items():
+            mean, square = self._means[name], self._squares[name]
+            mean += (1 - MOMENTUM) * (gradient - mean)
+            square += (1 - SCALING) * (gradient * gradient - square)
+            corrected = mean / (1 - MOMENTUM**self._done)
+            spread = np.sqrt(square / (1 - SCALING**self._done)) + 1e-8
+            self._values[name] -= (rate * corrected / spread).astype(np.float32)

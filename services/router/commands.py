@@ -1,0 +1,190 @@
+"""``forebay router``: where a prompt would run, and what another policy would have changed.
+
+The command line finds this by its entry point: ``shared`` imports no service. What the router itself needs is imported
+when a command is run: every other command, also where only the command line is installed, goes without.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from services.router.learning import commands as learning
+from shared.cli.options import HOME, TENANT, Home, Tenant, fail, out, run, running, told
+from shared.clock import SYSTEM_CLOCK
+from shared.errors import InvalidRequest
+from shared.events import AUTO, Request, Route
+from shared.policy import Policy, load_policy
+from shared.policy.section import seconds
+from shared.settings import packaged_policy
+
+if TYPE_CHECKING:
+    from services.router.replay import Disagreement, Replayed
+
+PROMPT_CHARS: Final = 60
+
+router = typer.Typer(help="Which tier a prompt gets, what another policy would change, what can be learned.")
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; default: the packaged one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    learning.add(router)
+    app.add_typer(router, name="router", no_args_is_help=True)
+
+
+@router.command()
+def explain(
+    prompt: Annotated[str, typer.Argument(help="The prompt.")],
+    policy: PolicyFile = None,
+    model: Annotated[str, typer.Option(help="auto, a tier, or a model of the policy.")] = AUTO,
+    tenant: Tenant = TENANT,
+    as_json: AsJson = False,
+) -> None:
+    """Show which tier a prompt would get under a policy, by its rules and fixed thresholds, and why."""
+    from services.router.assembly import decides
+    from services.router.health import Health
+    from services.router.ledger import Ledger
+    from services.router.scoring import Rules
+    from services.router.thresholds import Thresholds
+
+    rules = _policy(policy)
+    ledger, health = Ledger(SYSTEM_CLOCK), Health(SYSTEM_CLOCK)
+    thresholds = Thresholds(rules.router, ledger, SYSTEM_CLOCK, alone=True)
+    decider = decides(rules, Rules(rules.router).score, thresholds, health, ledger, live=False)
+    try:
+        route = decider.decide(_request(prompt, model, tenant))
+    except KeyError:
+        fail(f"the policy knows no model {model!r}; it has the tiers {', '.join(rules.tiers)}")
+    if not isinstance(route, Route):
+        fail(route.reason)
+    if as_json:
+        out.print_json(route.model_dump_json())
+        return
+    out.print(f"[bold]{route.tier}[/bold] ({escape(route.model)})")
+    for reason in route.reasons:
+        out.print(f"  {escape(reason)}", highlight=False)
+
+
+@router.command("replay")
+def replay_command(
+    policy: Annotated[Path, typer.Option("--policy", help="The policy to try.")],
+    since: Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")] = "24h",
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's requests.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The latest so many at the most.")] = 20_000,
+    show: Annotated[int, typer.Option(min=0, help="Disagreements to show.")] = 10,
+    dsn: Annotated[str | None, typer.Option(help="PostgreSQL; default: the local stack's.")] = None,
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Send stored requests through another policy: shares, cost, disagreements. Nothing is run and nothing changed."""
+    from services.router.choice import Choice
+    from services.router.learning.reload import WatchedHead
+    from services.router.replay import replay, stored
+    from shared import database
+
+    rules = _policy(policy)
+    now = datetime.now(UTC)
+    back = timedelta(seconds=_seconds(since))
+    with told():
+        head = rules.router.head
+        learned = None if head is None else WatchedHead(head, rules.cache.embedder, SYSTEM_CLOCK)
+        choice = Choice(rules.router, learned)
+    address = dsn or running(home).postgres_dsn
+
+    async def work() -> "Replayed":
+        async with database.pool(address, size=1) as pool:
+            rows = await stored(pool, now - back, now, tenant=tenant, limit=limit)
+        return await asyncio.to_thread(replay, rows, rules, choice.score)
+
+    done = run(work())
+    if as_json:
+        out.print_json(json.dumps(_plain(done, show)))
+    else:
+        _tell(done, since, show)
+
+
+def _tell(done: "Replayed", since: str, show: int) -> None:
+    if not done.requests:
+        out.print(f"No request was run in the last {escape(since)}: nothing to replay.")
+        return
+    table = Table("tier", "was", "would be", box=None)
+    for tier in sorted({*done.was, *done.would}):
+        table.add_row(tier, _share(done.was[tier], done.requests), _share(done.would[tier], done.requests))
+    out.print(f"[bold]{done.requests}[/bold] requests of the last {escape(since)}")
+    out.print(table)
+    out.print(f"cost {done.was_usd:.6f} → {done.would_usd:.6f} USD (estimated), {_change(done)}", highlight=False)
+    if done.guessed:
+        out.print(f"  of {done.guessed} nobody knows what they cost there: taken as it was", highlight=False)
+    for was, would, count in done.moves():
+        out.print(f"{count} from {was} to {would}", highlight=False)
+    for each in done.disagreements[:show]:
+        prompt = escape(" ".join(each.stored.request.prompt.split())[:PROMPT_CHARS])
+        out.print(f"  {each.stored.tier} → [bold]{each.tier}[/bold]  {prompt}", highlight=False)
+        out.print(f"      [dim]{escape('; '.join(each.reasons))}[/dim]", highlight=False)
+
+
+def _plain(done: "Replayed", show: int) -> dict[str, Any]:
+    return {
+        "requests": done.requests,
+        "was": dict(done.was),
+        "would": dict(done.would),
+        "was_usd": done.was_usd,
+        "would_usd": done.would_usd,
+        "guessed": done.guessed,
+        "moves": [{"from": was, "to": would, "requests": count} for was, would, count in done.moves()],
+        "disagreements": _disagreements(done.disagreements[:show]),
+    }
+
+
+def _disagreements(some: "Sequence[Disagreement]") -> list[dict[str, Any]]:
+    return [
+        {
+            "id": str(each.stored.request.id),
+            "prompt": each.stored.request.prompt,
+            "was": each.stored.tier,
+            "would": each.tier,
+            "reasons": list(each.reasons),
+        }
+        for each in some
+    ]
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count} ({count / of:.1%})"
+
+
+def _change(done: "Replayed") -> str:
+    return f"{done.would_usd / done.was_usd - 1:+.0%}" if done.was_usd else "of nothing"
+
+
+def _policy(path: Path | None) -> Policy:
+    with told():
+        return load_policy(path or packaged_policy())
+
+
+def _seconds(said: str) -> int:
+    try:
+        value = seconds(said)
+    except ValueError as error:
+        fail(f"--since: {error}")
+    if not isinstance(value, int):
+        fail(f"--since: {said!r} is no duration: write 90m, 24h or 7d")
+    return value
+
+
+def _request(prompt: str, model: str, tenant: str) -> Request:
+    with told():
+        if not prompt.strip():
+            raise InvalidRequest("an empty prompt: nothing to route")
+        now = datetime.now(UTC)
+        return Request.model_validate(
+            {"input": prompt, "model": model, "tenant": tenant, "id": "f" * 32, "accepted_at": now, "digest": "0"}
+        )

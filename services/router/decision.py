@@ -1,0 +1,133 @@
+"""One decision: the tier a request asks for or deserves, then what trouble and the tenant's limits make of it.
+
+The steps, each of which leaves its reason: pinned, or scored → the tier of that score → if that is in trouble, the next
+stronger one that is well → the tenant's limits.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.router.caps import Caps
+from services.router.health import Health
+from services.router.scoring import Scored, Scores
+from services.router.thresholds import Begins, Thresholds
+from services.router.vectors import Embedding
+from shared.events import Request, Route
+from shared.policy import Policy
+from shared.telemetry import metrics
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that goes over its tenant's limits, which are to make it fail."""
+
+    reason: str
+
+
+class Decider:
+    """Decides by one policy; what it has seen is its own, so that a second one can decide beside it."""
+
+    def __init__(
+        self, policy: Policy, score: Scores, thresholds: Thresholds, health: Health, caps: Caps, *, live: bool = True
+    ) -> None:
+        """``live``: its decisions are carried out, so they are counted in the metrics."""
+        self._policy = policy
+        self._ladder = policy.router.ladder
+        self._score = score
+        self._thresholds = thresholds
+        self._health = health
+        self._caps = caps
+        self._live = live
+
+    def decide(self, request: Request, embedding: Embedding | None = None) -> Route | Refused:
+        """Where a request is to run, and why; ``embedding`` is that of its prompt.
+
+        Raises:
+            KeyError: the policy knows no such model as the request asks for.
+        """
+        pinned = self._policy.tier_of(request.model)
+        self._caps.arrived(request.tenant)
+        scored = None
+        if pinned is not None:
+            tier = pinned
+            reasons: tuple[str, ...] = (f"the request asks for {request.model}",)
+        else:
+            scored = self._score(request.prompt, embedding)
+            tier, reasons = self._deserved(request, scored)
+        wanted, over = tier, self._caps.over(request.tenant, tier)
+        if over is not None and self._caps.fails(request.tenant):
+            self._count(metrics.ROUTER_CAPPED.labels("failed"))
+            return Refused(over)
+        limits: tuple[str, ...] = ()
+        avoided: tuple[str, ...] = ()
+        if over is not None:
+            self._count(metrics.ROUTER_CAPPED.labels("lowered"))
+            tier = self._within_limits(request.tenant, wanted)
+            limits = (f"{over}: {f'{tier} instead of {wanted}' if tier != wanted else 'already the lowest'}",)
+        elif scored is not None:
+            tier, avoided = self._well(request.tenant, tier, scored)
+        self._caps.take(request.tenant, tier)
+        return Route(
+            tier=tier,
+            model=self._policy.tiers[tier].model,
+            score=scored.value if scored else None,
+            scorer=scored.by if scored else None,
+            reasons=(*reasons, *limits, *avoided),
+        )
+
+    def _deserved(self, request: Request, scored: Scored) -> tuple[str, tuple[str, ...]]:
+        self._thresholds.count(scored.by, scored.value if scored.informed else None)
+        if not scored.informed:
+            return self._policy.router.default, ("no signal: the default",)
+        begins = self._thresholds.of(scored)
+        reached = [tier for tier in self._ladder[1:] if begins.boundaries[tier].reached(scored.value, request.id)]
+        tier = reached[-1] if reached else self._ladder[0]
+        return tier, (*scored.fired, _comparison(scored, tier, begins))
+
+    def _within_limits(self, tenant: str, tier: str) -> str:
+        """The strongest tier below one that the tenant's limits allow; the lowest where they allow none."""
+        lower = self._ladder[: self._ladder.index(tier)] if tier in self._ladder else self._ladder
+        return next((name for name in reversed(lower) if self._caps.over(tenant, name) is None), self._ladder[0])
+
+    def _well(self, tenant: str, tier: str, scored: Scored) -> tuple[str, tuple[str, ...]]:
+        """This tier or, where it is in trouble, the next stronger one that is well and may be paid for.
+
+        Where there is none, the request waits in the queue of the tier it deserves: nothing is lost by that.
+        """
+        trouble = self._trouble(tier)
+        if trouble is None:
+            return tier, ()
+        stronger = self._ladder[self._ladder.index(tier) + 1 :]
+        if self._thresholds.of(scored).lowered:
+            return tier, (f"{tier} is in trouble ({trouble}), and the budget allows nothing stronger",)
+        for name in stronger:
+            if self._trouble(name) is None and self._caps.over(tenant, name) is None:
+                self._count(metrics.TIERS_AVOIDED.labels(tier))
+                return name, (f"{tier} is in trouble ({trouble}): {name} instead",)
+        return tier, (f"{tier} is in trouble ({trouble}), and nothing stronger will do",)
+
+    def _trouble(self, tier: str) -> str | None:
+        return self._health.trouble(self._policy.tiers[tier].model)
+
+    def _count(self, counter: "Counter") -> None:
+        if self._live:
+            counter.inc()
+
+
+def _comparison(scored: Scored, tier: str, begins: Begins) -> str:
+    """The score beside the threshold that decided: of the tier that was reached, or of the first that was not."""
+    beside = tier if tier in begins.boundaries else next(iter(begins.boundaries), None)
+    if beside is None:
+        return f"score {scored.value:+.4g}, and one tier only"
+    boundary = begins.boundaries[beside]
+    if not begins.shares:
+        return f"score {scored.value:+.4g}, {beside} from {boundary.score:+.4g}"
+    share = f"{beside} for {begins.shares[beside]:.1%} of requests{', by the budget' if begins.lowered else ''}"
+    if boundary == boundary.nowhere():
+        return f"score {scored.value:+.4g}, {share}"
+    part = "" if boundary.portion in (0.0, 1.0) else f", {boundary.portion:.0%} of those at it"
+    sign = "above" if boundary.portion == 0 else "from"
+    return f"score {scored.value:+.4g}, {share}: {sign} {boundary.score:+.4g}{part}"

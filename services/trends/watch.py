@@ -1,0 +1,307 @@
+"""Which topics trend: what every replica decides by itself, from the same counts.
+
+Replicas need no leader. All of them hear all counts, so all of them decide alike within seconds; each announces what
+it decided, and the same topic has the same id whoever announces it. Where one has just begun, or has missed something,
+the next announcement of the others puts it right for those who listen.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+import structlog
+
+from services.trends.decision import Evidence
+from services.trends.rates import Rates
+from shared.clock import Clock
+from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending, topic_id
+from shared.policy.trends import TrendsPolicy
+from shared.telemetry import metrics
+
+log = structlog.stdlib.get_logger(__name__)
+T = TypeVar("T")
+Name = tuple[str, str]  # whose requests, and the key they are counted under
+
+# Seconds an announcement holds: some times as long as the pause until the next one.
+HOLDS: Final = timedelta(seconds=30)
+REPEAT_S: Final = 5.0
+# What is fewer is not looked at: even of a topic nobody ever asked for it would say little.
+LEAST: Final = 2.0
+# Share of the floor below which a topic that trends could be back to its usual share by chance.
+STILL: Final = 0.12
+# Share of a word's recent requests from which a phrase with it says better what they are about.
+COVERED: Final = 0.5
+MOST_TENANTS: Final = 10_000
+# What is told from outside is repeated less often, and holds as many times as long.
+REPEAT_TOLD_S: Final = 30.0
+LISTENS_S: Final = 1.5 * REPEAT_TOLD_S
+HOLDS_TOLD: Final = timedelta(seconds=90)
+# Topics of one tenant, told from outside, that are remembered; and as many that it said have settled.
+MOST_TOLD: Final = 100
+
+
+@dataclass(slots=True)
+class Trend:
+    """A topic that trends.
+
+    Attributes:
+        since: seconds since the epoch.
+        onset: what it was decided on; what was usual then stays what it is compared with, while less than what is now.
+    """
+
+    name: Name
+    since: float
+    onset: Evidence
+    latest: Evidence
+
+    def see(self, now: Evidence) -> None:
+        """Compare what is now with what was usual before the topic began to trend, or is by now if that is less."""
+        usual, usual_all = min(
+            ((each.usual, each.usual_all) for each in (self.onset, now)), key=lambda usual: usual[0] / max(usual[1], 1)
+        )
+        self.latest = Evidence(now.now, now.now_all, usual, usual_all)
+
+
+class Watch:
+    """Adds up what all replicas counted, and says what trends."""
+
+    def __init__(self, policy: TrendsPolicy, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        fast, slow = float(policy.fast), float(policy.slow)
+        self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics)
+        self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
+        self._began = clock.now().timestamp()
+        self._seen: dict[Name, None] = {}
+        self._trends: dict[Name, Trend] = {}
+        # By tenant, the oldest first.
+        self._told: dict[str, dict[UUID, TopicTrending]] = {}
+        self._doubted: dict[str, dict[UUID, TopicTrending]] = {}
+        self._silenced: dict[str, dict[UUID, datetime]] = {}
+        self._repeat_at = 0.0
+        self._repeat_told_at = 0.0
+        self._full: set[str] = set()
+
+    def subscribed(self) -> None:
+        """That a topic has settled may have been missed: what the others repeat holds, and where none of them repeats
+        anything, as they were all away or there are none, what this one knew.
+        """
+        for owner, topics in self._told.items():
+            self._doubted[owner] = self._doubted.get(owner, {}) | topics
+        self._told = {}
+        self._repeat_told_at = self._clock.monotonic() + LISTENS_S
+
+    async def heard(self, event: Event) -> Sequence[Event]:
+        """Take note of counts, and of what is told from outside; nothing follows at once."""
+        match event:
+            case TopicCounted(counts=counts, counted_at=counted_at):
+                # A clock that is ahead must not make a count outlive the others.
+                at = min(counted_at, self._clock.now()).timestamp()
+                for part in counts:
+                    self._add(part, at)
+            case TopicTrending(origin="told" | "repeated"):
+                self._remember(event)
+            case TopicSettled(origin="told"):
+                for known in (self._told, self._doubted):
+                    known.get(event.owner, {}).pop(event.topic_id, None)
+                self._silence(event)
+            case _:
+                pass
+        return ()
+
+    def tick(self) -> list[Event]:
+        """What changed since the last time, and now and then again all that trends."""
+        now = self._clock.now()
+        settled = list(self._settled(now.timestamp()))
+        begun = list(self._begun(now.timestamp()))
+        self._seen.clear()
+        metrics.TRENDING.set(len(self._trends))
+        metrics.TOPICS_KEPT.set(len(self._topics))
+        if self._clock.monotonic() >= self._repeat_at:
+            self._repeat_at = self._clock.monotonic() + REPEAT_S
+            begun = list(self._trends.values())
+        return [*settled, *(self._announced(trend, now) for trend in begun), *self._repeated(now)]
+
+    def trends(self) -> Sequence[Trend]:
+        """What trends by this replica's own counts, the longest first."""
+        return sorted(self._trends.values(), key=lambda trend: trend.since)
+
+    def rising(self, most: int) -> Sequence[Trend]:
+        """The topics that are nearest to trending, by how unlikely their counts are; looks at all, so seldom."""
+        now = self._clock.now().timestamp()
+        found = (
+            Trend(name, now, evidence, evidence)
+            for name, evidence in (
+                (name, self._evidence(name, now)) for name in self._topics if name not in self._trends
+            )
+            if evidence.now >= LEAST and evidence.ratio(self._policy.prior) > 1
+        )
+        return sorted(found, key=lambda trend: -trend.latest.significance)[:most]
+
+    def requests(self, tenant: str) -> Evidence:
+        """All requests of a tenant, recent and usual."""
+        rate = self._everything.at(tenant, self._clock.now().timestamp())
+        return Evidence.of(rate, rate)
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds that the usual counts stand for: the slow minus the fast constant, and less in the first hours."""
+        age = self._clock.now().timestamp() - self._began
+        slow, fast = (constant * -math.expm1(-age / constant) for constant in (self._policy.slow, self._policy.fast))
+        return slow - fast
+
+    def _add(self, part: TopicCounts, at: float) -> None:
+        if part.requests:
+            self._everything.add(part.tenant, part.requests, at)
+        for key, count in part.keys.items():
+            name = (part.tenant, key)
+            self._topics.add(name, count, at)
+            self._seen[name] = None
+
+    def _evidence(self, name: Name, now: float) -> Evidence:
+        return Evidence.of(self._topics.at(name, now), self._everything.at(name[0], now))
+
+    def _begun(self, now: float) -> Iterator[Trend]:
+        """Topics that begin to trend: the most unlikely first, as long as there is room."""
+        candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(self._seen, now)]
+        if not candidates:
+            return
+        covered = self._covered(now)
+        candidates.sort(key=lambda trend: -trend.latest.significance)
+        for trend in candidates:
+            if len(self._trends) >= self._policy.max_trending:
+                log.warning("more topics trend than may", max_trending=self._policy.max_trending)
+                return
+            tenant, key = trend.name
+            if trend.latest.now * COVERED <= covered.get(trend.name, 0.0) or self._is_silenced(trend.name):
+                continue
+            self._trends[trend.name] = trend
+            log.info("a topic trends", topic=key, tenant=tenant, reason=self.reason(trend))
+            metrics.TRENDS_BEGUN.inc()
+            yield trend
+
+    def _above(self, names: Iterable[Name], now: float) -> Iterator[tuple[Name, Evidence]]:
+        for name in names:
+            if name in self._trends or not self._topics.reaches(name, LEAST):
+                continue
+            evidence = self._evidence(name, now)
+            if (
+                evidence.now >= LEAST
+                and evidence.ratio(self._policy.prior) >= self._policy.ratio
+                and evidence.significance >= self._policy.floor
+            ):
+                yield name, evidence
+
+    def _covered(self, now: float) -> dict[Name, float]:
+        """Of each word in a phrase just counted, the recent requests with the phrase of it that has most."""
+        most: dict[Name, float] = {}
+        for tenant, key in self._seen:
+            if " " not in key:
+                continue
+            recent = self._topics.at((tenant, key), now).fast
+            for word in key.split():
+                most[tenant, word] = max(most.get((tenant, word), 0.0), recent)
+        return most
+
+    def _settled(self, now: float) -> Iterator[TopicSettled]:
+        for trend in list(self._trends.values()):
+            trend.see(self._evidence(trend.name, now))
+            if why := self._over(trend, now):
+                del self._trends[trend.name]
+                tenant, key = trend.name
+                log.info("a topic has settled", topic=key, tenant=tenant, reason=why)
+                settled_at = datetime.fromtimestamp(now, UTC)
+                yield TopicSettled(
+                    terms=(key,), tenant=tenant or None, origin="detected", reason=why, settled_at=settled_at
+                )
+
+    def _over(self, trend: Trend, now: float) -> str:
+        """Why a topic trends no more; empty while it does."""
+        if self._is_silenced(trend.name):
+            return "told from outside"
+        if now - trend.since > self._policy.slow:
+            return "it has been so for so long that it is the usual by now"
+        if trend.latest.ratio(self._policy.prior) < self._policy.settle:
+            return f"below {self._policy.settle:g} times its usual share"
+        if trend.latest.significance < STILL * self._policy.floor:
+            return "so few requests that it could be chance"
+        return ""
+
+    def reason(self, trend: Trend) -> str:
+        """Why a topic trends, for people."""
+        seen = trend.latest
+        usual = seen.usual_share(self._policy.prior)
+        return (
+            f"{seen.share:.2%} of the requests, usually {usual:.2%}: {seen.ratio(self._policy.prior):.1f} times as much"
+        )
+
+    def _announced(self, trend: Trend, now: datetime) -> TopicTrending:
+        tenant, key = trend.name
+        return TopicTrending(
+            terms=(key,),
+            tenant=tenant or None,
+            origin="detected",
+            score=trend.latest.ratio(self._policy.prior),
+            reason=self.reason(trend),
+            since=datetime.fromtimestamp(trend.since, UTC),
+            until=now + HOLDS,
+        )
+
+    def _repeated(self, now: datetime) -> Iterator[TopicTrending]:
+        """What was told from outside, for replicas that were not there; one that is lost ends by itself as any does."""
+        if self._clock.monotonic() < self._repeat_told_at:
+            return
+        self._repeat_told_at = self._clock.monotonic() + REPEAT_TOLD_S
+        for owner, topics in self._doubted.items():
+            self._told[owner] = topics | self._told.get(owner, {})
+        self._doubted = {}
+        for owner, topics in list(self._told.items()):
+            kept = {known: told for known, told in topics.items() if told.until > now}
+            if kept:
+                self._told[owner] = kept
+            else:
+                del self._told[owner]
+            for told in kept.values():
+                yield told.model_copy(update={"origin": "repeated", "until": min(told.until, now + HOLDS_TOLD)})
+
+    def _remember(self, event: TopicTrending) -> None:
+        """Remember what was told; what others repeat only where it is new, as they cut its end short."""
+        if event.origin == "repeated":
+            self._doubted = {}  # by others: while it doubts, this one repeats nothing
+        topics = self._told.setdefault(event.owner, {})
+        if event.origin == "told":
+            self._silenced.get(event.owner, {}).pop(event.topic_id, None)
+        elif event.topic_id in topics and topics[event.topic_id].until >= event.until:
+            return
+        told = event.model_copy(update={"until": event.ends(self._clock.now())})
+        self._keep(topics, event, told)
+
+    def _silence(self, settled: TopicSettled) -> None:
+        """Whoever says that a topic has settled knows better than the counts, for as long as the slow rate takes."""
+        now = self._clock.now()
+        for known in self._silenced.values():
+            for over in [each for each, until in known.items() if until <= now]:
+                del known[over]
+        until = now + timedelta(seconds=self._policy.slow)
+        self._keep(self._silenced.setdefault(settled.owner, {}), settled, until)
+
+    def _keep(self, known: dict[UUID, T], event: TopicTrending | TopicSettled, value: T) -> None:
+        """Keep what a tenant said last; where it says too much, what it said first gives way."""
+        known.pop(event.topic_id, None)
+        if len(known) >= MOST_TOLD:
+            del known[next(iter(known))]
+            if event.owner not in self._full:
+                self._full.add(event.owner)
+                log.warning("a tenant tells more topics than are kept", tenant=event.owner, most=MOST_TOLD)
+        known[event.topic_id] = value
+
+    def _is_silenced(self, name: Name) -> bool:
+        tenant, key = name
+        silenced = self._silenced.get(tenant)
+        if not silenced:
+            return False
+        until = silenced.get(topic_id((key,), tenant or None))
+        return until is not None and self._clock.now() < until

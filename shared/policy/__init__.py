@@ -1,0 +1,100 @@
+"""The policy file: tiers, prices, routing, cache and freshness, validated as a whole before a service starts."""
+
+import tomllib
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from shared.errors import InvalidPolicy
+from shared.events import AUTO, Freshness, Word
+from shared.policy.caching import CachePolicy
+from shared.policy.freshness import FreshnessPolicy
+from shared.policy.routing import RouterPolicy
+from shared.policy.section import Section
+from shared.policy.tiers import LOCAL, Price, Tier
+from shared.policy.trends import TrendsPolicy
+
+
+class Policy(Section):
+    """The whole file."""
+
+    tiers: Annotated[dict[Word, Tier], Field(min_length=1)]
+    prices: dict[str, Price] = Field(default_factory=dict)
+    router: RouterPolicy
+    cache: CachePolicy = Field(default_factory=CachePolicy)
+    freshness: FreshnessPolicy
+    trends: TrendsPolicy = TrendsPolicy()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if unknown := [name for name in self.router.ladder if name not in self.tiers]:
+            raise ValueError(f"router.ladder: {', '.join(unknown)}: not one of the tiers: {', '.join(self.tiers)}")
+        for name, tenant in self.router.tenants.items():
+            if unknown := [tier for tier in tenant.shares if tier not in self.tiers]:
+                raise ValueError(f"router.tenants.{name}.shares: {', '.join(unknown)}: not one of the tiers")
+        if mistake := self.freshness.mistake():
+            raise ValueError(f"freshness.{mistake}")
+        for reserved in (AUTO, "cache", "coalesced"):
+            if reserved in self.tiers:
+                raise ValueError(f"tiers.{reserved}: the name {reserved!r} is taken; call the tier something else")
+        return self
+
+    def threshold_of(self, category: str) -> float:
+        """The least cosine similarity at which an entry of a freshness category may be served."""
+        known = self.freshness.categories.get(category)
+        return self.cache.threshold if known is None or known.threshold is None else known.threshold
+
+    def lifetime(self, freshness: Freshness, since: datetime) -> tuple[datetime, datetime]:
+        """Until when an answer is fresh, and until when it may be served at all, while a new one is bought."""
+        known = self.freshness.categories.get(freshness.category)
+        expires_at = since + timedelta(seconds=freshness.ttl_s)
+        return expires_at, expires_at + timedelta(seconds=known.stale_while_revalidate if known else 0)
+
+    def tier_of(self, model: str) -> str | None:
+        """The tier a request asks for by ``model``: a tier's name or its model's name; None for ``auto``.
+
+        Raises:
+            KeyError: the policy knows no such model.
+        """
+        if model == AUTO:
+            return None
+        if model in self.tiers:
+            return model
+        for name, tier in self.tiers.items():
+            if model in (tier.model, tier.model.removeprefix(LOCAL)):
+                return name
+        raise KeyError(model)
+
+
+def load_policy(path: Path) -> Policy:
+    """Read and validate the policy file.
+
+    Raises:
+        InvalidPolicy: the file is missing, is no TOML, or has wrong keys; the message names each.
+    """
+    try:
+        return parse_policy(tomllib.loads(path.read_text(encoding="utf-8")), folder=path.absolute().parent)
+    except OSError as error:
+        raise InvalidPolicy(f"{path}: {error.strerror}; set FOREBAY_POLICY_FILE") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidPolicy(f"{path}: {error}") from None
+    except InvalidPolicy as error:
+        raise InvalidPolicy(f"{path}: {error}") from None
+
+
+def parse_policy(data: dict[str, Any], *, folder: Path | None = None) -> Policy:
+    """Validate a policy that was read already; raises InvalidPolicy naming the keys that are wrong.
+
+    ``folder`` is what relative paths in it start from; None stands for the working directory.
+    """
+    try:
+        return Policy.model_validate(data, context={"folder": folder or Path()})
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{key}: {message}" if key else message)
+        raise InvalidPolicy("; ".join(faults)) from None

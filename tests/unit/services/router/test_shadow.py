@@ -1,0 +1,49 @@
+"""A policy that is tried out beside the one that decides."""
+
+from pathlib import Path
+
+import structlog
+
+from shared.events import RequestRouted, Route
+from shared.policy import Policy, load_policy
+from shared.settings import packaged_policy
+from tests.support import make
+from tests.support.broker import WatchedBroker
+from tests.support.clock import ManualClock
+from tests.support.routers import replica_of
+
+FAIR = "my friend is asking for a function"
+
+
+async def routed(other: Policy, model: str = "auto") -> Route:
+    replica = replica_of(make.policy(), other, await WatchedBroker.ready(), ManualClock())
+    (event,) = await replica.router.missed(make.missed(make.request(FAIR, model=model)))
+    assert isinstance(event, RequestRouted)
+    return event.route
+
+
+async def test_the_other_policy_decides_nothing_and_is_told_of() -> None:
+    with structlog.testing.capture_logs() as logs:
+        route = await routed(make.policy(router__thresholds={"premium": 1.0}))
+    assert (route.tier, route.shadow_tier) == ("light", "premium")
+    (disagreement,) = [line for line in logs if line["event"] == "the other policy disagrees"]
+    assert (disagreement["tier"], disagreement["other"]) == ("light", "premium")
+    assert "score +1.5, premium from +1" in disagreement["why"]
+
+
+async def test_where_both_agree_nothing_is_logged() -> None:
+    with structlog.testing.capture_logs() as logs:
+        route = await routed(make.policy())
+    assert route.shadow_tier == "light"
+    assert not [line for line in logs if line["event"] == "the other policy disagrees"]
+
+
+async def test_a_model_the_other_policy_does_not_know_harms_nothing() -> None:
+    other = make.policy(tiers__light={"model": "local/other"})
+    assert (await routed(other, model="tiny")).shadow_tier is None
+
+
+def test_the_file_is_looked_for_beside_the_policy(tmp_path: Path) -> None:
+    text = packaged_policy().read_text().replace("[router]\n", '[router]\nshadow = "n.toml"\n')
+    (tmp_path / "policy.toml").write_text(text)
+    assert load_policy(tmp_path / "policy.toml").router.shadow == tmp_path / "n.toml"
