@@ -30,6 +30,7 @@ from shared.broker import Broker, Delivery, Message, Subscription
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import BrokerError, BrokerUnavailable, ForebayError, Park, UndecodableMessage, Unpublishable
 from shared.events import Event
+from shared.publishing import publish
 from shared.telemetry import metrics, tracing
 from shared.topology import DEAD, Queue
 
@@ -130,7 +131,7 @@ class _Settler:
     async def _carry_out(self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome) -> None:
         match outcome:
             case Done(events):
-                await self._publish(events)
+                await publish(self._broker, events, source=self._source, now=self._clock.now())
                 await subscription.ack([delivery])
             case Dead(code, reason):
                 log.error("gave up", queue=queue.name, code=code, reason=reason, attempts=delivery.attempts)
@@ -144,17 +145,6 @@ class _Settler:
                 await subscription.hand_back([delivery], failed=False)
             case _:
                 assert_never(outcome)
-
-    async def _publish(self, events: Sequence[Event]) -> None:
-        now = self._clock.now()
-        try:
-            messages = envelope.encode_all(events, source=self._source, now=now)
-        except ValueError as error:
-            raise Unpublishable(f"an event that cannot be encoded: {error}") from error
-        if messages:
-            await self._broker.publish(messages)
-        for event in events:
-            metrics.PUBLISHED.labels(event.TYPE).inc()
 
 
 def obituary(queue: Queue, delivery: Delivery, dead: Dead) -> Message:

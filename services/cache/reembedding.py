@@ -16,7 +16,7 @@ import structlog
 
 from services.cache.scope import exact_of, scope_of
 from services.cache.search import Embeds
-from shared import database, envelope
+from shared import database
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.embedding.builtin import MODEL, Vectors
@@ -24,6 +24,7 @@ from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerError
 from shared.events import CacheFilled, CacheKey, Event, Freshness, encode_vector
 from shared.policy.caching import BUILTIN
+from shared.publishing import publish
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Reembedding:
         while rows := await connection.fetch(SQL["batch"], *self._which(), *last, BATCH):
             last = (rows[-1]["entry_id"], rows[-1]["scope"])
             if events := await self._moved(connection, rows):
-                await self._publish(events)
+                await publish(self._broker, events, source="cache", now=self._clock.now())
                 metrics.REEMBEDDED.inc(len(events))
                 announced += len(events)
                 await self._clock.sleep(PAUSE_S)
@@ -100,10 +101,6 @@ class Reembedding:
             metrics.REEMBEDDING_LEFT.set(left)
         metrics.REEMBEDDING_LEFT.set(0)
         return announced
-
-    async def _publish(self, events: Sequence[Event]) -> None:
-        now = self._clock.now()
-        await self._broker.publish(envelope.encode_all(events, source="cache", now=now))
 
     def _which(self) -> tuple[object, ...]:
         return (self._clock.now(), self._embedder.version, self._previous)

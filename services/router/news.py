@@ -9,11 +9,11 @@ import structlog
 from services.router.health import Health
 from services.router.ledger import Ledger
 from services.router.thresholds import Thresholds
-from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import Event, LaneThrottled, ResponseCompleted, RouterScored
+from shared.publishing import publish
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -56,6 +56,6 @@ class News:
                 for scorer, (scores, neutral) in counted.items()
             ]
             try:
-                await self._broker.publish(envelope.encode_all(said, source="router", now=self._clock.now()))
+                await publish(self._broker, said, source="router", now=self._clock.now())
             except ForebayError as error:
                 log.warning("scores not announced", error=str(error))

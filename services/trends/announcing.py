@@ -6,11 +6,10 @@ import structlog
 
 from services.trends.counting import Counting
 from services.trends.watch import Watch
-from shared import envelope
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.errors import BrokerError
-from shared.telemetry import metrics
+from shared.publishing import publish
 
 log = structlog.stdlib.get_logger(__name__)
 EVERY_S: Final = 1.0
@@ -43,12 +42,7 @@ class Announcing:
     async def round(self) -> None:
         """Tell what was counted since the last round, and decide on what was heard since."""
         events = [*self._counting.taken(), *self._watch.tick()]
-        if not events:
-            return
         try:
-            await self._broker.publish(envelope.encode_all(events, source="trends", now=self._clock.now()))
+            await publish(self._broker, events, source="trends", now=self._clock.now())
         except BrokerError as error:
             log.warning("not told", events=len(events), error=str(error))
-            return
-        for event in events:
-            metrics.PUBLISHED.labels(event.TYPE).inc()

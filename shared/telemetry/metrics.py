@@ -8,7 +8,9 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 # Messaging, in every service
 CONSUMED = Counter("forebay_messages_consumed", "Deliveries settled, by outcome", ["queue", "outcome"])
-PUBLISHED = Counter("forebay_messages_published", "Events confirmed by the broker", ["type"])
+PUBLISHED = Counter(
+    "forebay_messages_published", "Events handed to the broker; confirmed, where they are mandatory", ["type"]
+)
 PROCESSING = Histogram(
     "forebay_processing_seconds", "From taking a delivery to settling it", ["queue"], buckets=_SECONDS
 )
