@@ -32,17 +32,12 @@ class Replica:
         """A replica that decides by a policy and a scorer; another pair of them is asked as well."""
         ledger, health = Ledger(clock), Health(clock)
         thresholds = Thresholds(policy.router, ledger, clock)
-        decider = decides(policy, score, thresholds, health, ledger)
-        shadow = None
-        if other is not None:
-            tried, its_score = other
-            alone = Thresholds(tried.router, ledger, clock, alone=True)
-            shadow = Shadow(decides(tried, its_score, alone, health, ledger, live=False), ledger)
+        decider = Decider(policy, score, thresholds, health, Caps(policy.router, ledger))
+        shadow = None if other is None else Shadow(trial(*other, ledger, health, clock), ledger)
         return cls(Router(policy, decider, shadow, clock), News(thresholds, ledger, health, broker, clock), ledger)
 
 
-def decides(
-    policy: Policy, score: Scores, thresholds: Thresholds, health: Health, ledger: Ledger, *, live: bool = True
-) -> Decider:
-    """One who decides by a policy."""
-    return Decider(policy, score, thresholds, health, Caps(policy.router, ledger), live=live)
+def trial(policy: Policy, score: Scores, ledger: Ledger, health: Health, clock: Clock) -> Decider:
+    """One whose decisions nobody carries out: it goes by the scores it sees itself, and tells and counts nothing."""
+    thresholds = Thresholds(policy.router, ledger, clock, alone=True)
+    return Decider(policy, score, thresholds, health, Caps(policy.router, ledger), live=False)

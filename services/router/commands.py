@@ -49,16 +49,14 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which tier a prompt would get under a policy, by its rules and fixed thresholds, and why."""
-    from services.router.assembly import decides
+    from services.router.assembly import trial
     from services.router.health import Health
     from services.router.ledger import Ledger
     from services.router.scoring import Rules
-    from services.router.thresholds import Thresholds
 
     rules = _policy(policy)
-    ledger, health = Ledger(SYSTEM_CLOCK), Health(SYSTEM_CLOCK)
-    thresholds = Thresholds(rules.router, ledger, SYSTEM_CLOCK, alone=True)
-    decider = decides(rules, Rules(rules.router).score, thresholds, health, ledger, live=False)
+    clock = SYSTEM_CLOCK
+    decider = trial(rules, Rules(rules.router).score, Ledger(clock), Health(clock), clock)
     try:
         route = decider.decide(_request(prompt, model, tenant))
     except KeyError:
@@ -172,12 +170,9 @@ def _policy(path: Path | None) -> Policy:
 
 def _seconds(said: str) -> int:
     try:
-        value = seconds(said)
+        return int(str(seconds(said)))
     except ValueError as error:
         fail(f"--since: {error}")
-    if not isinstance(value, int):
-        fail(f"--since: {said!r} is no duration: write 90m, 24h or 7d")
-    return value
 
 
 def _request(prompt: str, model: str, tenant: str) -> Request:

@@ -37,7 +37,6 @@ class News:
                 self._thresholds.heard(event)
             case ResponseCompleted():
                 self._ledger.heard(event)
-                metrics.ROUTER_SPENT.set(self._ledger.spent())
             case LaneThrottled():
                 self._health.heard(event)
             case _:
@@ -50,6 +49,7 @@ class News:
         """
         while True:
             await self._clock.sleep(EVERY_S)
+            metrics.ROUTER_SPENT.set(self._ledger.spent())
             counted = self._thresholds.unpublished.take()
             said = [
                 RouterScored(delta_id=uuid4(), scorer=scorer, scores=dict(scores), neutral=neutral)

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from services.router.caps import Caps
+from services.router.assembly import trial
 from services.router.decision import Decider, Refused
 from services.router.health import Health
 from services.router.ledger import Ledger
 from services.router.scoring import Scores
-from services.router.thresholds import Thresholds
 from services.router.vectors import Embedding, Vector
 from shared import database
 from shared.events import Request, ResponseCompleted, Route, Usage
@@ -138,8 +137,7 @@ def replay(rows: Sequence[Stored], policy: Policy, score: Scores) -> Replayed:
         return done
     clock = Then(rows[0].request.accepted_at)
     ledger = Ledger(clock)
-    thresholds = Thresholds(policy.router, ledger, clock, alone=True)
-    decider = Decider(policy, score, thresholds, Health(clock), Caps(policy.router, ledger), live=False)
+    decider = trial(policy, score, ledger, Health(clock), clock)
     prices = _Prices(rows, policy)
     for row in rows:
         clock.turn(row.request.accepted_at)

@@ -29,13 +29,11 @@ class Shadow:
             would = Refused("an unknown model")
         tier = "none" if isinstance(would, Refused) else would.tier
         metrics.ROUTER_SHADOW.labels(route.tier, tier).inc()
-        costs = {"this": self._ledger.cost_of(route.tier), "shadow": self._ledger.cost_of(tier)}
-        known = {policy: usd for policy, usd in costs.items() if usd is not None}
-        for policy, usd in known.items():
-            if len(known) == len(costs):  # or the two could not be compared
-                metrics.ROUTER_SHADOW_COST.labels(policy).inc(usd)
-        if tier == route.tier:
-            return route.model_copy(update={"shadow_tier": tier})
-        reasons = (would.reason,) if isinstance(would, Refused) else would.reasons
-        log.info("the other policy disagrees", tier=route.tier, other=tier, why=reasons)
+        this, other = self._ledger.cost_of(route.tier), self._ledger.cost_of(tier)
+        if this is not None and other is not None:  # or the two sums could not be compared
+            metrics.ROUTER_SHADOW_COST.labels("this").inc(this)
+            metrics.ROUTER_SHADOW_COST.labels("shadow").inc(other)
+        if tier != route.tier:
+            reasons = (would.reason,) if isinstance(would, Refused) else would.reasons
+            log.info("the other policy disagrees", tier=route.tier, other=tier, why=reasons)
         return route if isinstance(would, Refused) else route.model_copy(update={"shadow_tier": tier})

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from services.router.assembly import Replica, decides
+from services.router.assembly import Replica
+from services.router.caps import Caps
+from services.router.decision import Decider
 from services.router.handler import Router
 from services.router.health import Health
 from services.router.ledger import Ledger
@@ -35,7 +37,8 @@ class Deciding:
         self.health = Health(self.clock)
         self.thresholds = Thresholds(self.policy.router, self.ledger, self.clock, alone=True)
         score = score or Rules(self.policy.router).score
-        self.decider = decides(self.policy, score, self.thresholds, self.health, self.ledger)
+        caps = Caps(self.policy.router, self.ledger)
+        self.decider = Decider(self.policy, score, self.thresholds, self.health, caps)
 
     @property
     def router(self) -> Router:

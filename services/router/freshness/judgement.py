@@ -7,7 +7,7 @@ from services.router.freshness.classifier import Classifier
 from services.router.freshness.features import features, names
 from services.router.freshness.reading import HEAD_CHARS, Reader
 from services.router.freshness.rules import speaks
-from services.router.vectors import Embedding
+from services.router.vectors import Embedding, vector_by
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import StartupError
 from shared.events import Freshness, Request
@@ -69,8 +69,7 @@ class FreshnessJudge:
         default = self._policy.default_of(request.tenant)
         if self._classifier is None:
             return default, "nothing in the prompt says that the answer changes"
-        fits = embedding is not None and embedding.embedder == self._classifier.embedder
-        known = embedding.vector if embedding is not None and fits else None
+        known = vector_by(self._classifier.embedder, embedding)
         seen = features(reading, self._reader.classes, this_year)
         chances = self._classifier.probabilities(seen, known)
         by = "classifier" if known is not None else "classifier without the embedding"

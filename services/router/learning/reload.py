@@ -9,7 +9,7 @@ import structlog
 
 from services.router.learning.head import Head, InvalidHead
 from services.router.scoring import Scored
-from services.router.vectors import Embedding
+from services.router.vectors import Embedding, vector_by
 from shared.clock import Clock
 from shared.embedding import weights
 from shared.policy.caching import EmbedderPolicy
@@ -47,8 +47,7 @@ class WatchedHead:
 
     def score(self, prompt: str, embedding: Embedding | None) -> Scored:
         """The head's score, with its threshold or the policy's; another embedder's vector is of no use to it."""
-        fits = embedding is not None and embedding.embedder == self._head.embedder
-        scored = self._head.score(prompt, embedding.vector if embedding is not None and fits else None)
+        scored = self._head.score(prompt, vector_by(self._head.embedder, embedding))
         return replace(scored, threshold=self._head.threshold if self._threshold is None else self._threshold)
 
     async def watch(self) -> None:
