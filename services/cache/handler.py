@@ -282,10 +282,8 @@ class CacheHandler:
     def _keeps(self, request: Request, entry: Entry) -> bool:
         """Whether an entry is usable, whatever is trending."""
         now, most = self._clock.now(), request.cache_control.max_age_s
-        longest = self._freshness.longest_of(entry.category, request.tenant)
-        age_s = (now - entry.stored_at).total_seconds()
-        young = now < entry.keep_until and (most is None or entry.age_s(now) <= most)
-        young = young and (longest is None or age_s < longest)
+        age_s, longest = entry.age_s(now), self._freshness.longest_of(entry.category, request.tenant)
+        young = now < entry.keep_until and (most is None or age_s <= most) and (longest is None or age_s < longest)
         return (
             young
             and entry not in self._parts.forgotten

@@ -59,9 +59,9 @@ class Rates(Generic[K]):
             rate.fast += count
             rate.slow += count
         else:
-            age = rate.at - at
-            rate.fast += count * math.exp(-age / self._fast_s)
-            rate.slow += count * math.exp(-age / self._slow_s)
+            fast, slow = self._left(rate.at - at)
+            rate.fast += count * fast
+            rate.slow += count * slow
 
     def at(self, name: K, now: float) -> Rate:
         """The counts of a name as of a time not before its last; those of a name that is not kept are the floor's."""
@@ -81,12 +81,16 @@ class Rates(Generic[K]):
         self.floor = Rate(0.0, max(self._decayed(self.floor, at).slow, counts[leaving[-1]]), at)
 
     def _decay(self, rate: Rate, at: float) -> None:
-        age = at - rate.at
-        if age > 0:
-            rate.fast *= math.exp(-age / self._fast_s)
-            rate.slow *= math.exp(-age / self._slow_s)
+        if at > rate.at:
+            fast, slow = self._left(at - rate.at)
+            rate.fast *= fast
+            rate.slow *= slow
             rate.at = at
 
     def _decayed(self, rate: Rate, at: float) -> Rate:
-        age = max(0.0, at - rate.at)
-        return Rate(rate.fast * math.exp(-age / self._fast_s), rate.slow * math.exp(-age / self._slow_s), at)
+        fast, slow = self._left(max(0.0, at - rate.at))
+        return Rate(rate.fast * fast, rate.slow * slow, at)
+
+    def _left(self, age_s: float) -> tuple[float, float]:
+        """What is left of a fast and of a slow count after some seconds, as a share."""
+        return math.exp(-age_s / self._fast_s), math.exp(-age_s / self._slow_s)

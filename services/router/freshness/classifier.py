@@ -1,7 +1,7 @@
 """How soon an answer changes, as a trained network tells from the embedding and from what the prompt looks like.
 
 One hidden layer beside a direct path; an output for each horizon: the logarithm of the odds that the answer changes
-within it. ``infra/training/freshness.py`` makes the weights; ``weights.md`` says from what.
+within it. ``infra/training/freshness.py`` makes the weights; docs/freshness.md says from what.
 """
 
 from collections.abc import Mapping, Sequence

@@ -68,17 +68,14 @@ def apgr(scores: Array, gains: Array) -> float:
 def worth(scores: Array, gains: Array, resamples: int = RESAMPLES) -> Worth:
     """APGR, CPT50 and CPT80 with intervals. Deterministic."""
     values = np.mean([_figures(curve) for curve in _curves(scores, gains)], axis=0)
-    drawn = [_figures(curve) for curve in _resampled(scores, gains, resamples)]
-    lows, highs = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return Worth(*(Interval(*map(float, one)) for one in zip(values, lows, highs, strict=True)))
+    return _worth(values, np.array([_figures(curve) for curve in _resampled(scores, gains, resamples)]))
 
 
 def at_random(gains: Array, orders: int = RESAMPLES) -> Worth:
     """What a score that knows nothing is worth on these rows; the intervals say what luck alone gives."""
     rng, alike = np.random.default_rng(SEED), np.zeros(len(gains))
     drawn = np.array([_figures(recovered(alike, gains, rng)) for _ in range(orders)])
-    lows, highs = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return Worth(*(Interval(*map(float, one)) for one in zip(drawn.mean(axis=0), lows, highs, strict=True)))
+    return _worth(drawn.mean(axis=0), drawn)
 
 
 def difference(scores: Array, others: Array, gains: Array, resamples: int = RESAMPLES) -> Interval:
@@ -86,6 +83,12 @@ def difference(scores: Array, others: Array, gains: Array, resamples: int = RESA
     pairs = zip(_resampled(scores, gains, resamples), _resampled(others, gains, resamples), strict=True)
     low, high = np.percentile([_area(one) - _area(other) for one, other in pairs], [2.5, 97.5])
     return Interval(apgr(scores, gains) - apgr(others, gains), float(low), float(high))
+
+
+def _worth(values: Array, drawn: Array) -> Worth:
+    """Figures, of shape (3,), with the intervals of those that were drawn, (draws, 3)."""
+    lows, highs = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return Worth(*(Interval(*map(float, one)) for one in zip(values, lows, highs, strict=True)))
 
 
 def _curves(scores: Array, gains: Array) -> Iterator[Array]:

@@ -123,7 +123,7 @@ class WeightsFile(_Table):
 
 
 class Head(_Table):
-    """A learned head; a ``Scorer``. Its score is the gain in quality, -1 to 1, to expect of the stronger model.
+    """A learned head. Its score is the gain in quality, -1 to 1, to expect of the stronger model.
 
     Attributes:
         features: version of the features it was trained on.
@@ -220,7 +220,7 @@ class Head(_Table):
         return Weights(bends, curves, alone, landmarks, kept.pull.astype(np.float32), kept.usual)
 
     def score(self, prompt: str, vector: Vectors | None) -> Scored:
-        """Never None: without an embedding the features alone decide, on the same scale."""
+        """Without an embedding the features alone decide, on the same scale."""
         weights = self.arithmetic
         curves = weights.alone if vector is None else weights.curves
         terms = curves.terms(weights.bends.pieces(features.features(prompt))).tolist()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from services.router.freshness.judgement import FreshnessJudge
 from services.router.vectors import Embedding
@@ -70,15 +69,9 @@ def test_what_is_handed_over_is_a_task(prompt: str) -> None:
 
 def test_another_embedders_vector_is_not_used() -> None:
     request = make.request("Name the longest river of Africa.")
-    other = Embedding(make_vector(), "openai/other/384")
+    other = Embedding(np.eye(1, 384, dtype=np.float32)[0], "openai/other/384")
     assert SHIPPED.judge(request, other) == SHIPPED.judge(request)
     assert "without the embedding" in SHIPPED.judge(request).reason
-
-
-def make_vector() -> NDArray[np.float32]:
-
-    vector: NDArray[np.float32] = np.eye(1, 384, dtype=np.float32)[0]
-    return vector
 
 
 def test_a_tenant_has_times_of_its_own() -> None:
