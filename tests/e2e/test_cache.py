@@ -129,6 +129,7 @@ async def test_anybodys_bare_message_invalidates(api: Api, rows: Rows, stack: St
 async def test_a_wrong_hit_is_removed_and_who_was_served_is_told(api: Api, rows: Rows, tenant: str) -> None:
     bought = await kept(api, rows, PROMPT)
     hit = await api.answer(NEAR)
+    await rows.settled(2)  # who was served is told from what is written
     response = await api.http.post(
         f"/v1/requests/{hit['id']}/feedback",
         json={"verdict": "wrong_hit"},
