@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, Generic, TypeVar, assert_never
 
 import structlog
@@ -69,7 +70,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Not now; again after the delay of its queue, and until then it is nobody's load."""
+    """Not now; again after a delay of its queue, and until then it is nobody's load."""
+
+    after_s: float = 0.0
+    instead: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class _Settler:
         What was achieved is not thrown away because the broker is slow or a queue is full: publishing is tried again
         until the connection is lost or the service stops, and then the delivery goes back.
         """
-        if isinstance(outcome, Parked) and queue.parked is None:
+        if isinstance(outcome, Parked) and not queue.delays:
             outcome = Again(Park(f"{queue.name} can't be parked"))  # "later" was asked for: keep it, don't bury it
         tries = 0
         while True:
@@ -138,8 +142,11 @@ class _Settler:
                 if not queue.exclusive:  # a copy of our own needs no burial
                     await self._broker.publish([obituary(queue, delivery, outcome)])
                 await subscription.ack([delivery])
-            case Parked():
-                await self._broker.publish([parked(queue, delivery.message)])
+            case Parked(after_s, instead):
+                message = delivery.message
+                if instead is not None:
+                    message = _rewritten(message, instead, source=self._source, now=self._clock.now())
+                await self._broker.publish([parked(queue, message, after_s)])
                 await subscription.ack([delivery])
             case Again():
                 await subscription.hand_back([delivery], failed=False)
@@ -159,16 +166,24 @@ def obituary(queue: Queue, delivery: Delivery, dead: Dead) -> Message:
     )
 
 
-def parked(queue: Queue, message: Message) -> Message:
+def _rewritten(message: Message, event: Event, *, source: str, now: datetime) -> Message:
+    """A message with another event of its type as its body."""
+    (encoded, *_) = envelope.encode_all([event], source=source, now=now)
+    kept = {name: value for name, value in message.headers.items() if name not in encoded.headers}
+    return replace(message, body=encoded.body, headers={**encoded.headers, **kept})
+
+
+def parked(queue: Queue, message: Message, after_s: float = 0.0) -> Message:
     """The copy of a message that waits: as it came, and how often that was.
 
     It comes back under the name of its queue instead of the key it was published with, and its attempts begin anew.
     """
-    assert queue.parked is not None
+    place = queue.parked(after_s)
+    assert place is not None
     return replace(
         message,
         exchange="",
-        routing_key=queue.parked.name,
+        routing_key=place.name,
         headers=_plain(message.headers) | {PARKED_HEADER: times_parked(message) + 1},
         mandatory=True,
     )
@@ -276,7 +291,7 @@ class Consumer(Generic[T]):
         try:
             return Done(await self._handler(self._decode(message)))
         except Park as error:
-            return Parked() if self._queue.parked is not None else Again(error)
+            return Parked(error.after_s, error.instead) if self._queue.delays else Again(error)
         except ForebayError as error:
             return Again(error) if error.retryable else Dead(error.code, str(error))
         except Exception as error:

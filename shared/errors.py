@@ -24,7 +24,10 @@ prompt would fail alike (``prompt_at_fault``); ``code`` is the stable name that 
 events, problem documents and metrics.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from shared.events import Event
 
 
 class ForebayError(Exception):
@@ -93,13 +96,22 @@ class UndecodableMessage(ForebayError):
 
 
 class Park(ForebayError):
-    """A handler can't go on now and would rather not hold its delivery: bring it again after the queue's delay.
+    """A handler can't go on now and would rather not hold its delivery: bring it again later.
 
     On a queue that can't be parked the delivery is held and the handler called again after a pause.
+
+    Attributes:
+        after_s: seconds; the queue's next longer delay is taken, or its longest.
+        instead: the event to bring, with what was learned meanwhile; None for the message as it came.
     """
 
     code = "park"
     retryable = True
+
+    def __init__(self, message: str, *, after_s: float = 0.0, instead: "Event | None" = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+        self.instead = instead
 
 
 class BrokerError(ForebayError):

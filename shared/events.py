@@ -458,8 +458,22 @@ class RequestMissed(RequestEvent):
     verdict: CacheVerdict | None = None
 
 
+class Attempt(Model):
+    """A call to a provider that failed."""
+
+    lane: str
+    code: str = Field(description="class of the error: docs/errors.md")
+    message: str
+    at: AwareDatetime
+
+
 class RequestRouted(RequestEvent):
-    """What is to run where, and why."""
+    """What is to run where, and why.
+
+    Attributes:
+        attempts: calls that failed before this one was put aside for later.
+        calls: how many there were; more than are listed, where there were many.
+    """
 
     TYPE = "forebay.request.routed.v1"
     EXCHANGE = REQUESTS
@@ -469,6 +483,8 @@ class RequestRouted(RequestEvent):
     verdict: CacheVerdict | None = None
     route: Route
     freshness: Freshness
+    attempts: tuple[Attempt, ...] = ()
+    calls: NonNegativeInt = 0
 
     @property
     def routing_key(self) -> str:
@@ -511,6 +527,8 @@ class ResponseCompleted(TerminalEvent):
     leader_id: UUID | None = Field(None, description="coalesced: the request whose answer this is")
     similarity: float | None = Field(None, description="cosine similarity to the prompt that was answered")
     attempts: PositiveInt = 1
+    lane: str | None = Field(None, description="that answered; null when nothing was bought")
+    failures: tuple[Attempt, ...] = Field((), description="calls that failed before: the first, and the latest")
     accepted_at: AwareDatetime
     completed_at: AwareDatetime
     key: CacheKey | None = Field(None, description="of the prompt; null where the cache takes no part")
@@ -541,6 +559,7 @@ class ResponseFailed(TerminalEvent):
     code: Word
     message: str
     attempts: NonNegativeInt = Field(description="calls made to a provider")
+    failures: tuple[Attempt, ...] = Field((), description="these calls: the first, and the latest")
     tier: Word | None = None
     route: Route | None = None
     accepted_at: AwareDatetime | None = None
@@ -659,8 +678,8 @@ class CacheFilled(Event):
 
     entry_id: UUID
     tenant: Word
-    origin: Literal["audit", "refresh", "warm", "reembed"] = Field(
-        description="reembed: an older entry, for another embedder"
+    origin: Literal["audit", "refresh", "warm", "reembed", "late"] = Field(
+        description="reembed: an older entry, for another embedder; late: answered after the request's deadline"
     )
     key: CacheKey
     output_text: str
@@ -882,11 +901,69 @@ class RouterScored(Event):
         return ""
 
 
+class Counted(Model):
+    """What one replica saw of one limit of a lane (calls, or tokens) since it last said so; over replicas it adds up.
+
+    Attributes:
+        accepted: what the provider took.
+        held_back: of that, what had waited for the pace: only this says that more may be tried.
+        refused: what it refused.
+        learned: per second, this replica's view of what the provider gives; null while it never refused.
+        told: per second, as the provider's headers say; null where they say nothing.
+    """
+
+    accepted: NonNegativeFloat = 0.0
+    held_back: NonNegativeFloat = 0.0
+    refused: NonNegativeFloat = 0.0
+    learned: Annotated[float, Field(gt=0)] | None = None
+    told: Annotated[float, Field(gt=0)] | None = None
+
+
+class LaneReport(Model):
+    """What one replica says of one lane.
+
+    Attributes:
+        wants: calls per second that it could make.
+    """
+
+    wants: NonNegativeFloat
+    calls: Counted = Counted()
+    tokens: Counted = Counted()
+
+
+class LaneReported(Event):
+    """What one replica of inference saw of its lanes in about a second, and what it wants of them.
+
+    Attributes:
+        replica: who says so.
+        lanes: by name.
+        leaving: it ends, and wants nothing any more.
+    """
+
+    TYPE = "forebay.lane.reported.v1"
+    EXCHANGE = SIGNALS
+    MANDATORY = False
+    PATTERN = "lane.reported"
+
+    report_id: UUID
+    replica: UUID
+    lanes: dict[str, LaneReport]
+    leaving: bool = False
+
+    @property
+    def subject(self) -> UUID:
+        return self.report_id
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
 class LaneThrottled(Event):
     """A provider said "slow down", or nothing at all: every replica leaves the lane alone until then.
 
     Attributes:
-        lane: the model that is called, by litellm's name or ``local/…``.
+        lane: its name in the policy; of a tier with one model, that model.
         until: when to try again; null takes an earlier word back: all is well.
     """
 
@@ -899,6 +976,8 @@ class LaneThrottled(Event):
     lane: str
     until: AwareDatetime | None = None
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    broken: bool = Field(False, description="its circuit breaker is open: after that time a single call is to try it")
+    by: UUID | None = Field(None, description="the replica of inference that says so; null for anybody else")
 
     @property
     def subject(self) -> UUID:
@@ -915,7 +994,7 @@ EVENTS: dict[str, type[Event]] = {
         *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
-        *(RouterScored, LaneThrottled),
+        *(RouterScored, LaneReported, LaneThrottled),
         *(TopicCounted, TopicTrending, TopicSettled),
     )
 }

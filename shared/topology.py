@@ -4,10 +4,9 @@ A work queue is a durable quorum queue. A message that comes back too often, or 
 ``forebay.dead`` under the name of the queue it was on, and from there into ``<queue>.dead``, where it stays until
 somebody reads it. Dead-lettering is at-least-once, which needs ``reject-publish`` as overflow (RabbitMQ 3.10 and up).
 
-A queue with a ``parking_s`` has a parking queue too, ``<queue>.parked``, which nobody consumes: what is put there
-expires after that many seconds, and the broker itself moves it back. Both ways lead through the default exchange, which
-reaches every queue by its name: there is no binding. The delay is an argument of the parking queue: to change it,
-delete the old queue when it is empty.
+A queue with delays has a parking queue for each, ``<queue>.parked.<seconds>s``, which nobody consumes: what is put
+there expires after that many seconds, and the broker itself moves it back. Both ways lead through the default exchange,
+which reaches every queue by its name: there is no binding. The delay is an argument of the queue, and so in its name.
 """
 
 from collections.abc import Iterable
@@ -52,7 +51,7 @@ class Queue:
     Attributes:
         name: empty for a consumer's own queue: exclusive, named by the broker, gone with its consumer.
         dead_letters: whether it holds dead letters: kept for people, without delivery limit or dead letters of its own.
-        parking_s: seconds that a delivery of this queue stays away when it is parked; None: it can't be.
+        delays: seconds that a delivery of this queue may stay away when it is parked, rising; none: it can't be.
         returns: set if this is a parking queue.
         fleeting: set if what it holds may be lost: it is bounded, and the oldest give way.
     """
@@ -60,7 +59,7 @@ class Queue:
     name: str
     bindings: tuple[Binding, ...]
     dead_letters: bool = False
-    parking_s: float | None = None
+    delays: tuple[float, ...] = ()
     returns: Return | None = None
     fleeting: "Fleeting | None" = None
 
@@ -75,11 +74,14 @@ class Queue:
         return Queue(f"{self.name}.dead", (Binding(DEAD, self.name),), dead_letters=True)
 
     @property
-    def parked(self) -> "Queue | None":
-        """The queue where its parked messages wait, if it has one."""
-        if self.parking_s is None:
-            return None
-        return Queue(f"{self.name}.parked", (), returns=Return(self.name, self.parking_s))
+    def parking(self) -> tuple["Queue", ...]:
+        """The queues where its parked messages wait, the shortest delay first."""
+        return tuple(Queue(f"{self.name}.parked.{s:g}s", (), returns=Return(self.name, s)) for s in self.delays)
+
+    def parked(self, after_s: float = 0.0) -> "Queue | None":
+        """The queue where a message waits so long, or as long as there is; None where this one can't be parked."""
+        enough = (place for place in self.parking if place.returns is not None and place.returns.after_s >= after_s)
+        return next(enough, self.parking[-1] if self.parking else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,11 @@ EXCHANGES = (REQUESTS, RESPONSES, SIGNALS, DEAD)
 
 # How long a follower of a request in flight stays away: about as long as a model takes to answer.
 PARKED_S = 2.0
+# How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open.
+PUT_ASIDE_S = (2.0, 10.0, 30.0, 120.0)
 
 SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),))
-ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), parking_s=PARKED_S)
+ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), delays=(PARKED_S,))
 MISSED = Queue("router.missed", (Binding(REQUESTS, "request.missed"),))
 SHADOWS = Queue("inference.shadow", (Binding(REQUESTS, "request.shadowed"),))
 SHADOWED = Queue("cache.shadowed", (Binding(RESPONSES, "response.shadowed.*"),))
@@ -153,7 +157,10 @@ ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding
 
 def routed(tier: str) -> Queue:
     """The work queue of one tier: a provider that is slow or dead holds up its own tier only."""
-    return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),))
+    return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),), delays=PUT_ASIDE_S)
+
+
+LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
 
 
 def router_events(tiers: Iterable[str]) -> Queue:
@@ -178,5 +185,5 @@ def topology(tiers: Iterable[str]) -> Topology:
     names = tuple(tiers)
     path = (SUBMITTED, ACCEPTED, MISSED, *(routed(tier) for tier in names), RECORDS)
     work = (*path, entries(names), obituaries(path), SHADOWS, SHADOWED, WARM, COUNTED)
-    parked = (queue.parked for queue in work if queue.parked is not None)
+    parked = (place for queue in work for place in queue.parking)
     return Topology(EXCHANGES, (*work, *parked, *(queue.dead for queue in work)))

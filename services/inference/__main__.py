@@ -1,19 +1,24 @@
 """Wiring of inference."""
 
+from services.inference.assembly import Replica
 from services.inference.embeddings import EmbeddingsDoor
-from services.inference.handler import Inference
+from services.inference.finished import arrived
 from services.inference.provider import Provider
-from services.inference.shadow import Shadows
-from shared import service, topology
+from shared import database, service, topology
 
 
 async def wire(it: service.Service) -> None:
     provider = Provider(it.policy, local_model_url=it.settings.local_model_url)
-    inference = Inference(it.policy, provider, it.clock)
+    pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))
+    replica = Replica.assemble(it.policy, provider, pool, it.broker, it.clock)
+    await it.enter(replica.lanes.sharing(it.broker))
+    await it.enter(replica.calls)
+    it.consume(topology.LANE_EVENTS, replica.lanes.heard, subscribed=replica.lanes.subscribed)
+    it.consume(topology.TERMINAL_EVENTS, replica.finished.heard)
     for tier in it.policy.tiers:
-        it.consume(topology.routed(tier), inference.routed, concurrency=it.settings.inference_concurrency)
-    shadows = Shadows(it.policy, provider, it.clock)
-    it.consume(topology.SHADOWS, shadows.requested, concurrency=it.settings.shadow_concurrency)
+        run, at_once = replica.inference.routed, it.settings.inference_concurrency
+        it.consume(topology.routed(tier), run, concurrency=at_once, decode=arrived)
+    it.consume(topology.SHADOWS, replica.shadows.requested, concurrency=it.settings.shadow_concurrency)
     door = EmbeddingsDoor(it.policy.cache.embedder, provider, timeout_s=it.settings.embeddings_timeout_s)
     it.app.router.routes.append(door.route)
 

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.inference.lanes.said import Said
 from shared.events import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model said, and what it cost in US dollars at list price."""
+    """What a model said, what it cost in US dollars at list price, and what its provider said of its limits."""
 
     text: str
     usage: Usage
     finish_reason: str | None
     cost_usd: float
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,21 +13,39 @@
     └── ContentFiltered       the provider's policy forbids it, whoever asks
 """
 
+from typing import ClassVar, Final
+
+from services.inference.lanes.said import Said
 from shared.errors import ForebayError
+from shared.events import Attempt
+
+# Service unavailable, and what Anthropic says when it is overloaded.
+OVERLOADED: Final = frozenset({503, 529})
 
 
 class ProviderError(ForebayError):
     """A call to a provider failed.
 
     Attributes:
+        lane_at_fault: whether the same call may work on another lane.
         retry_after_s: seconds the provider asked us to wait, if it did.
+        status: of the provider's answer, if there was one.
+        said: what that answer says of the provider's limits.
     """
 
     code = "provider_error"
+    lane_at_fault: ClassVar[bool] = True
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.said: Said | None = None
+
+    @property
+    def overload(self) -> bool:
+        """Whether the server has too much to do."""
+        return self.status in OVERLOADED
 
 
 class RateLimited(ProviderError):
@@ -57,12 +75,18 @@ class ProviderTimeout(ProviderError):
     code = "provider_timeout"
     retryable = True
 
+    @property
+    def overload(self) -> bool:
+        """Who is late has too much to do, or is gone."""
+        return True
+
 
 class ProviderRefused(ProviderError):
     """4xx: the call is wrong and will stay so."""
 
     code = "provider_refused"
     prompt_at_fault = True
+    lane_at_fault = False
 
 
 class ProviderAuth(ProviderError):
@@ -76,6 +100,7 @@ class ContextWindowExceeded(ProviderError):
 
     code = "context_window_exceeded"
     prompt_at_fault = True
+    lane_at_fault = False
 
 
 class ContentFiltered(ProviderError):
@@ -83,6 +108,15 @@ class ContentFiltered(ProviderError):
 
     code = "content_filtered"
     prompt_at_fault = True
+    lane_at_fault = False
+
+
+class GaveUp(ProviderError):
+    """The time for attempts was over when the request's turn came again; ``code`` is that of the last failure."""
+
+    def __init__(self, last: Attempt, seconds: float) -> None:
+        super().__init__(f"no further attempt after {seconds:g} s; the last one: {last.message}")
+        self.code = last.code  # type: ignore[misc]  # of a class elsewhere
 
 
 class DeadlineExceeded(ForebayError):

@@ -29,9 +29,11 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
+from services.inference.lanes.said import Said, said
+from shared.errors import StartupError
 from shared.events import OutputFormat, Request, Usage
 from shared.policy import Policy
-from shared.policy.tiers import LOCAL, Price, Tier
+from shared.policy.tiers import LOCAL, Lane, Price, Tier
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm
@@ -81,14 +83,17 @@ class Provider:
     """Calls the models of a policy."""
 
     def __init__(self, policy: Policy, *, local_model_url: str) -> None:
+        """Raises StartupError where the environment lacks a key that the policy names."""
         self._prices = policy.prices
         self._local_model_url = local_model_url
-        for name, tier in policy.tiers.items():
-            if self._price(tier.priced_model, Usage(input_tokens=1, output_tokens=1)) is None:
-                log.warning("no list price is known: costs will read 0", tier=name, model=tier.priced_model)
+        lanes = [lane for tier in policy.tiers.values() for lane in tier.lanes]
+        self._targets = {lane.name: self._lane_target(lane) for lane in lanes}
+        for model in {lane.priced_model for lane in lanes}:
+            if self._price(model, Usage(input_tokens=1, output_tokens=1)) is None:
+                log.warning("no list price is known: costs will read 0", model=model)
 
-    async def complete(self, request: Request, tier: Tier, *, timeout_s: float) -> Completion:
-        """One call.
+    async def complete(self, request: Request, tier: Tier, lane: Lane, *, timeout_s: float) -> Completion:
+        """One call on a lane of a tier.
 
         Raises:
             ProviderError: whatever went wrong, as one of its classes.
@@ -104,11 +109,13 @@ class Provider:
                 timeout=timeout_s,
                 num_retries=0,
                 max_retries=0,
-                **self._target(tier.model),
+                **self._targets[lane.name],
             )
         except Exception as error:
-            raise translated(error) from error
-        return self._completion(response, tier)
+            failure = translated(error)
+            failure.said = _said_in_error(error)
+            raise failure from error
+        return self._completion(response, lane)
 
     async def embed(self, texts: list[str], model: str, *, dimensions: int | None, timeout_s: float) -> Embedded:
         """Vectors of some texts, in one call.
@@ -135,13 +142,24 @@ class Provider:
         cost_usd = self._price(model, Usage(input_tokens=tokens, output_tokens=0)) or 0.0
         return Embedded(vectors, tokens, cost_usd)
 
+    def _lane_target(self, lane: Lane) -> dict[str, str]:
+        target = self._target(lane.model) | lane.options
+        if lane.api_base is not None:
+            target["api_base"] = str(lane.api_base).rstrip("/")
+        if lane.api_key_env is not None:
+            key = os.environ.get(lane.api_key_env)
+            if not key:
+                raise StartupError(f"lane {lane.name}: the environment has no {lane.api_key_env}, its api_key_env")
+            target["api_key"] = key
+        return target
+
     def _target(self, model: str) -> dict[str, str]:
         if not model.startswith(LOCAL):
             return {"model": model}
         name = model.removeprefix(LOCAL)
         return {"model": f"openai/{name}", "api_base": self._local_model_url, "api_key": "not needed"}
 
-    def _completion(self, response: Any, tier: Tier) -> Completion:
+    def _completion(self, response: Any, lane: Lane) -> Completion:
         try:
             choice = response.choices[0]
             text = choice.message.content
@@ -161,7 +179,8 @@ class Provider:
             text=_storable(text),
             usage=usage,
             finish_reason=choice.finish_reason,
-            cost_usd=self._price(tier.priced_model, usage) or 0.0,
+            cost_usd=self._price(lane.priced_model, usage) or 0.0,
+            said=said(_hidden_headers(response)),
         )
 
     def _price(self, model: str, usage: Usage) -> float | None:
@@ -189,7 +208,8 @@ def translated(error: Exception) -> ProviderError:
     if kind in (None, ProviderFault) and _is_connection_error(error):
         kind = ProviderUnreachable
     message = _storable(str(error).removeprefix("litellm.")[:500])
-    return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error))
+    known = status if isinstance(status, int) else None
+    return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error), status=known)
 
 
 def _by_status(status: int) -> type[ProviderError]:
@@ -219,6 +239,18 @@ def _headers(error: Exception) -> Iterator[Mapping[str, str]]:
     ):
         if headers:
             yield headers
+
+
+def _said_in_error(error: Exception) -> Said | None:
+    return next((known for headers in _headers(error) if (known := said(headers)) is not None), None)
+
+
+def _hidden_headers(response: Any) -> Mapping[str, str]:
+    """The headers of the provider's answer, as litellm hands them on."""
+    hidden = getattr(response, "_hidden_params", None) or {}
+    return {
+        name.removeprefix("llm_provider-"): value for name, value in (hidden.get("additional_headers") or {}).items()
+    }
 
 
 def _cause_body(error: Exception) -> object:

@@ -110,7 +110,9 @@ class Decider:
         return tier, (f"{tier} is in trouble ({trouble}), and nothing stronger will do",)
 
     def _trouble(self, tier: str) -> str | None:
-        return self._health.trouble(self._policy.tiers[tier].model)
+        """What is wrong with a tier: with each of its lanes, that is."""
+        troubles = [self._health.trouble(lane.name) for lane in self._policy.tiers[tier].lanes]
+        return troubles[0] if all(troubles) else None
 
     def _count(self, counter: "Counter") -> None:
         if self._live:

@@ -13,7 +13,7 @@ from shared.policy.caching import CachePolicy
 from shared.policy.freshness import FreshnessPolicy
 from shared.policy.routing import RouterPolicy
 from shared.policy.section import Section
-from shared.policy.tiers import LOCAL, Price, Tier
+from shared.policy.tiers import LOCAL, Lane, Price, Tier, conflicting
 from shared.policy.trends import TrendsPolicy
 
 
@@ -34,12 +34,22 @@ class Policy(Section):
         for name, tenant in self.router.tenants.items():
             if unknown := [tier for tier in tenant.shares if tier not in self.tiers]:
                 raise ValueError(f"router.tenants.{name}.shares: {', '.join(unknown)}: not one of the tiers")
+        for name, tier in self.tiers.items():
+            if tier.fall_back is not None and (tier.fall_back == name or tier.fall_back not in self.tiers):
+                raise ValueError(f"tiers.{name}.fall_back: {tier.fall_back!r} is not another of the tiers")
+        if differs := next(conflicting(self.tiers), None):
+            raise ValueError(f"tiers: the lane {differs!r} is another deployment in another tier; give it another name")
         if mistake := self.freshness.mistake():
             raise ValueError(f"freshness.{mistake}")
         for reserved in (AUTO, "cache", "coalesced"):
             if reserved in self.tiers:
                 raise ValueError(f"tiers.{reserved}: the name {reserved!r} is taken; call the tier something else")
         return self
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        """All lanes by name; one that serves several tiers is one lane."""
+        return {lane.name: lane for tier in self.tiers.values() for lane in tier.lanes}
 
     def threshold_of(self, category: str) -> float:
         """The least cosine similarity at which an entry of a freshness category may be served."""
@@ -53,7 +63,7 @@ class Policy(Section):
         return expires_at, expires_at + timedelta(seconds=known.stale_while_revalidate if known else 0)
 
     def tier_of(self, model: str) -> str | None:
-        """The tier a request asks for by ``model``: a tier's name or its model's name; None for ``auto``.
+        """The tier a request asks for by ``model``: a tier, or one of its lanes or models; None for ``auto``.
 
         Raises:
             KeyError: the policy knows no such model.
@@ -63,7 +73,8 @@ class Policy(Section):
         if model in self.tiers:
             return model
         for name, tier in self.tiers.items():
-            if model in (tier.model, tier.model.removeprefix(LOCAL)):
+            known = {lane.name for lane in tier.lanes} | {lane.model for lane in tier.lanes}
+            if model in known | {each.removeprefix(LOCAL) for each in known}:
                 return name
         raise KeyError(model)
 

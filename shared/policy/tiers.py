@@ -1,23 +1,46 @@
-"""The tiers: classes of model, and what they cost."""
+"""The tiers: classes of model, the lanes that serve each, and what they cost."""
 
-from typing import Annotated, Final
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, HttpUrl, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from shared.events import Word
 from shared.policy.section import Section
 
 LOCAL: Final = "local/"
+# Of a lane; other than a tier's it is no word of a routing key: by default it is litellm's name of the model.
+LaneName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Tier(Section):
-    """One class of model."""
+class Lane(Section):
+    """One deployment of one model: a provider, a model, a key and a region, with limits of its own.
 
+    Attributes:
+        name: what signals, metrics and results call it.
+        model: litellm's name of the model, or ``local/…``.
+        price_as: the model whose list price counts.
+        order: lanes of a lower order come first; those of a higher one take over where these can't.
+        weight: share of the calls among lanes of one order.
+        api_base: address of the server, where it is not the provider's usual one.
+        api_key_env: the environment variable that holds its key, where it is not the provider's usual one.
+        options: what litellm is to be told besides, such as ``aws_region_name`` or ``api_version``.
+        requests_per_minute: what the provider allows; None: it is learned.
+        tokens_per_minute: the same for tokens, those of prompt and answer together.
+        concurrency: calls under way at a time, over all replicas; None: it is learned.
+    """
+
+    name: LaneName
     model: Annotated[str, Field(min_length=1)]
     price_as: str | None = None
-    max_output_tokens: PositiveInt = 512
-    timeout_s: PositiveFloat = 60
-    attempts: PositiveInt = 5
-    give_up_after_s: PositiveFloat = 120
+    order: NonNegativeInt = 0
+    weight: PositiveFloat = 1.0
+    api_base: HttpUrl | None = None
+    api_key_env: str | None = None
+    options: dict[str, str] = Field(default_factory=dict)
+    requests_per_minute: PositiveFloat | None = None
+    tokens_per_minute: PositiveFloat | None = None
+    concurrency: PositiveInt | None = None
 
     @property
     def priced_model(self) -> str:
@@ -25,9 +48,80 @@ class Tier(Section):
         return self.price_as or self.model
 
     @property
+    def deployment(self) -> Mapping[str, object]:
+        """What must be the same wherever a lane of this name is listed: all but its place and its price there."""
+        return self.model_dump(exclude={"price_as", "order", "weight"})
+
+
+class Tier(Section):
+    """One class of model.
+
+    Attributes:
+        model: of its first lane.
+        lanes: in the order in which they are tried.
+        fall_back: the tier whose lanes are taken where none of this one's will do.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    price_as: str | None = None
+    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)]
+    fall_back: Word | None = None
+    max_output_tokens: PositiveInt = 512
+    timeout_s: PositiveFloat = 60
+    attempts: PositiveInt = 5
+    give_up_after_s: PositiveFloat = 120
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_lane_or_several(cls, data: Any) -> Any:
+        """``model`` alone is short for one lane of that name."""
+        if not isinstance(data, Mapping):
+            return data
+        model, lanes, price_as = data.get("model"), data.get("lanes"), data.get("price_as")
+        if lanes is None:
+            lane = {"name": model, "model": model, "price_as": price_as}
+            return {**data, "lanes": (lane,)} if isinstance(model, str) else data
+        if model is not None:
+            raise ValueError("say either model, for one lane, or lanes, each with its model")
+        named = [_named(lane, price_as) for lane in lanes] if isinstance(lanes, list | tuple) else lanes
+        first = min(named, key=_order, default=None) if isinstance(named, list) else None
+        return {**data, "lanes": named, "model": first.get("model") if isinstance(first, Mapping) else None}
+
+    @model_validator(mode="after")
+    def _lanes_differ(self) -> Self:
+        names = [lane.name for lane in self.lanes]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"lanes: {twice!r} is listed twice; give the lanes of one model a name each")
+        return self
+
+    @property
+    def priced_model(self) -> str:
+        """The model whose list price counts where the lane is not known yet."""
+        return self.price_as or self.model
+
+    @property
     def local(self) -> bool:
-        """Whether the model is behind FOREBAY_LOCAL_MODEL_URL."""
-        return self.model.startswith(LOCAL)
+        """Whether one of its models is behind FOREBAY_LOCAL_MODEL_URL."""
+        return any(lane.model.startswith(LOCAL) for lane in self.lanes)
+
+
+def _named(lane: Any, price_as: object) -> Any:
+    """A lane as it was written, with what it has by default."""
+    return {"name": lane.get("model"), "price_as": price_as, **lane} if isinstance(lane, Mapping) else lane
+
+
+def _order(lane: Any) -> float:
+    order = lane.get("order", 0) if isinstance(lane, Mapping) else 0
+    return float(order) if isinstance(order, int | float) else 0.0
+
+
+def conflicting(tiers: Mapping[str, Tier]) -> Iterator[str]:
+    """Lanes that are listed in several tiers, and are not the same deployment everywhere."""
+    known: dict[str, Lane] = {}
+    for tier in tiers.values():
+        for lane in tier.lanes:
+            if known.setdefault(lane.name, lane).deployment != lane.deployment:
+                yield lane.name
 
 
 class Price(Section):

@@ -65,10 +65,20 @@ ROUTER_SHADOW_COST = Counter(
 )
 
 # inference
-CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "model", "outcome"])
-CALL_SECONDS = Histogram("forebay_provider_call_seconds", "Duration of one call", ["tier"], buckets=_SECONDS)
-COST = Counter("forebay_cost_usd", "US dollars at list price", ["tier", "model"])
+CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "lane", "outcome"])
+CALL_SECONDS = Histogram(
+    "forebay_provider_call_seconds", "Duration of a call that was answered", ["lane"], buckets=_SECONDS
+)
+COST = Counter("forebay_cost_usd", "US dollars at list price", ["tier", "lane"])
 TOKENS = Counter("forebay_tokens", "Tokens as counted by the provider", ["tier", "direction"])
+LANE_RATE = Gauge("forebay_lane_rate", "Calls per second of all replicas; 0 while no limit is known", ["lane"])
+LANE_SHARE = Gauge("forebay_lane_share", "Part of a lane's rate that is this replica's", ["lane"])
+LANE_UNDER_WAY = Gauge("forebay_lane_calls_under_way", "Calls of this replica", ["lane"])
+LANE_WAITING = Gauge("forebay_lane_calls_waiting", "Requests of this replica that wait for the lane", ["lane"])
+LANE_BROKEN = Gauge("forebay_lane_broken", "1 while the lane's circuit breaker is open or half open", ["lane"])
+PUT_ASIDE = Counter("forebay_requests_put_aside", "Requests parked in the broker until a lane will do", ["tier"])
+LATE = Counter("forebay_late_answers", "Answers that came after their request's deadline", ["outcome"])
+AGAIN = Counter("forebay_requests_seen_again", "Redelivered requests at inference, by what became of them", ["outcome"])
 SHADOWS = Counter(
     "forebay_shadow_calls", "Calls on behalf of the cache, by how they ended", ["purpose", "tier", "outcome"]
 )

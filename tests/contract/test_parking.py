@@ -11,20 +11,21 @@ from shared.broker import Broker, Delivery, Message
 from shared.consumer import PARKED_HEADER, Consumer, Dead, obituary, parked, times_parked
 from shared.errors import Park, TopologyConflict
 from shared.events import Event
-from shared.topology import EXCHANGES, REQUESTS, Binding, Queue, Topology
+from shared.topology import EXCHANGES, REQUESTS, Binding, Queue, Return, Topology
 
 PATIENCE_S = 10
 DELAY_S = 0.4
 # The broker counts in whole milliseconds.
 ROUNDING_S = 0.005
-WORK = Queue("work", (Binding(REQUESTS, "work.*"),), parking_s=DELAY_S)
+WORK = Queue("work", (Binding(REQUESTS, "work.*"),), delays=(DELAY_S,))
 # Parked for longer than any test lasts, so that what is in the parking queue can be read there.
-SLOW = Queue("slow", (Binding(REQUESTS, "slow.*"),), parking_s=600)
+SLOW = Queue("slow", (Binding(REQUESTS, "slow.*"),), delays=(600,))
 
 
 def parking(queue: Queue) -> Queue:
-    assert queue.parked is not None
-    return queue.parked
+    place = queue.parked()
+    assert place is not None
+    return place
 
 
 ALL = Topology(EXCHANGES, tuple(one for queue in (WORK, SLOW) for one in (queue, queue.dead, parking(queue))))
@@ -121,7 +122,7 @@ async def test_the_parked_copy_is_the_message_as_it_came_with_a_count(declared: 
     await run_until_saw(declared, Parker(), 1, SLOW)
     copy = (await next_of(declared, parking(SLOW))).message
     assert own(copy) == {**sent.headers, PARKED_HEADER: 1}
-    assert replace(copy, headers=sent.headers) == replace(sent, exchange="", routing_key="slow.parked")
+    assert replace(copy, headers=sent.headers) == replace(sent, exchange="", routing_key="slow.parked.600s")
     assert await is_empty(declared, SLOW)
 
 
@@ -147,7 +148,7 @@ async def test_parked_again_and_again_it_counts_and_never_goes_missing(declared:
     assert deaths[0] is None
     for death in deaths[1:]:  # each time it is a new message: nothing of the times before is with it
         assert isinstance(death, list)
-        assert [(one["queue"], one["reason"], one["count"]) for one in death] == [("work.parked", "expired", 1)]
+        assert [(one["queue"], one["reason"], one["count"]) for one in death] == [(parking(WORK).name, "expired", 1)]
     assert await is_empty(declared, WORK)
 
 
@@ -213,7 +214,17 @@ async def test_a_header_that_the_broker_would_route_by_goes_no_further(
 
 
 async def test_the_delay_cannot_be_changed_behind_the_brokers_back(declared: Broker) -> None:
-    other = replace(WORK, parking_s=2 * DELAY_S)
+    other = replace(parking(WORK), returns=Return(WORK.name, 2 * DELAY_S))
     with pytest.raises(TopologyConflict, match=r"work\.parked"):
-        await declared.declare(Topology((), (parking(other),)))
-    await declared.declare(Topology((), (replace(WORK, parking_s=None),)))  # the work queue itself knows nothing of it
+        await declared.declare(Topology((), (other,)))
+    await declared.declare(Topology((), (replace(WORK, delays=()),)))  # the work queue itself knows nothing of it
+
+
+async def test_of_several_delays_the_next_longer_one_is_taken(declared: Broker) -> None:
+    work = replace(WORK, delays=(DELAY_S, 600.0))
+    await declared.declare(Topology((), work.parking))
+    await declared.publish([parked(work, message(body=f"{s:g}"), s) for s in (0.0, DELAY_S, DELAY_S + 1, 9_999.0)])
+    later = work.parking[1]
+    assert [(await next_of(declared, later)).message.body for _ in range(2)] == [b"1.4", b"9999"]
+    back = [(await next_of(declared, WORK)).message.body for _ in range(2)]
+    assert sorted(back) == [b"0", b"0.4"]

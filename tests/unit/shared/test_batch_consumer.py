@@ -140,7 +140,7 @@ async def test_one_that_is_parked_goes_alone_and_comes_back_in_a_later_batch(
     await arrive(broker, *(make.accepted() for _ in range(3)))
     async with running(consumer(broker, handler, clock, {ACCEPTED: 10})):
         await settled()
-        assert (len(broker.acknowledged()), broker.depth("cache.accepted.parked")) == (3, 1)
+        assert (len(broker.acknowledged()), broker.depth("cache.accepted.parked.2s")) == (3, 1)
         await clock.advance(PARKED_S + TICK_S)
     assert handler.sizes == [3, 1]
     assert handler.batches[1] == [handler.batches[0][1]]

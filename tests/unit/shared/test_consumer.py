@@ -280,13 +280,13 @@ async def test_a_parked_delivery_is_acknowledged_once_its_copy_is_kept_and_comes
     handler = Handler(Park("the line is long"))
     async with running(consumer(broker, handler, clock=clock)):
         await settled()
-        assert broker.log == [("publish", "cache.accepted.parked"), ("ack", message.message_id)]
+        assert broker.log == [("publish", "cache.accepted.parked.2s"), ("ack", message.message_id)]
         await clock.advance(PARKED_S * 0.99)
         assert len(handler.seen) == 1
         await clock.advance(PARKED_S * 0.01)
     assert handler.seen == [envelope.decode(message)] * 2
     assert broker.log[2:] == [("publish", "request.missed"), ("ack", message.message_id)]
-    assert broker.depth("cache.accepted.parked") == broker.depth("cache.accepted") == 0
+    assert broker.depth("cache.accepted.parked.2s") == broker.depth("cache.accepted") == 0
 
 
 async def test_a_parked_delivery_makes_room_for_the_next(broker: WatchedBroker, clock: ManualClock) -> None:
@@ -294,7 +294,7 @@ async def test_a_parked_delivery_makes_room_for_the_next(broker: WatchedBroker, 
     handler = Handler(Park("later"), Park("later"))
     async with running(consumer(broker, handler, clock=clock, concurrency=1)):
         await settled()
-        assert broker.keys() == ["cache.accepted.parked"] * 2 + ["request.missed"]
+        assert broker.keys() == ["cache.accepted.parked.2s"] * 2 + ["request.missed"]
         assert broker.acknowledged() == [message.message_id for message in messages]
 
 
@@ -331,10 +331,10 @@ async def test_a_delivery_is_held_while_it_cannot_be_parked_and_parking_is_tried
         assert broker.log == []
         while broker.failures:
             await clock.advance(PAUSE_MAX_S)
-        assert broker.log[:2] == [("publish", "cache.accepted.parked"), ("ack", message.message_id)]
+        assert broker.log[:2] == [("publish", "cache.accepted.parked.2s"), ("ack", message.message_id)]
         await clock.advance(PAUSE_MAX_S + PARKED_S)
     assert len(handler.seen) == 2
-    assert broker.keys() == ["cache.accepted.parked", "request.missed"]
+    assert broker.keys() == ["cache.accepted.parked.2s", "request.missed"]
 
 
 async def test_stopping_while_it_cannot_be_parked_hands_it_back_uncounted(

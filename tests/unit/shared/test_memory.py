@@ -67,12 +67,12 @@ async def test_a_queue_declared_as_something_else_is_a_conflict() -> None:
 async def test_what_is_parked_comes_back_in_order_though_the_broker_is_out_of_reach() -> None:
     clock = ManualClock()
     broker = MemoryBroker(clock=clock)
-    assert ACCEPTED.parked is not None
-    await broker.declare(Topology((), (ACCEPTED, ACCEPTED.parked)))
+    (parking,) = ACCEPTED.parking
+    await broker.declare(Topology((), (ACCEPTED, parking)))
     for body in (b"1", b"2"):
-        await broker.publish([make.message(make.accepted(), exchange="", routing_key=ACCEPTED.parked.name, body=body)])
+        await broker.publish([make.message(make.accepted(), exchange="", routing_key=parking.name, body=body)])
         await clock.advance(1.5)
     broker.connected = False
-    assert [[one.body for one in broker.peek(queue.name)] for queue in (ACCEPTED, ACCEPTED.parked)] == [[b"1"], [b"2"]]
+    assert [[one.body for one in broker.peek(queue.name)] for queue in (ACCEPTED, parking)] == [[b"1"], [b"2"]]
     await clock.advance(0.5)
     assert [one.body for one in broker.peek(ACCEPTED.name)] == [b"1", b"2"]

@@ -26,8 +26,8 @@ def test_dead_letters_are_kept_and_go_nowhere_else() -> None:
 
 
 def test_what_is_parked_goes_back_by_itself_and_is_not_dropped_on_the_way() -> None:
-    assert ACCEPTED.parked is not None
-    assert arguments(ACCEPTED.parked, 20) == {
+    (parking,) = ACCEPTED.parking
+    assert arguments(parking, 20) == {
         "x-queue-type": "quorum",
         "x-message-ttl": 2000,
         "x-dead-letter-exchange": "",

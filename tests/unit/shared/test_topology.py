@@ -57,17 +57,24 @@ def test_every_work_queue_has_a_place_for_what_it_gave_up_on() -> None:
 
 def test_what_can_be_parked_has_a_queue_to_wait_in_and_comes_back_from_it() -> None:
     waiting = {queue.name: queue for queue in WHOLE.queues if queue.returns}
-    assert set(waiting) == {f"{queue.name}.parked" for queue in WHOLE.queues if queue.parking_s}
-    assert ACCEPTED.parked == waiting["cache.accepted.parked"]
+    assert set(waiting) == {f"{queue.name}.parked.{s:g}s" for queue in WHOLE.queues for s in queue.delays}
+    assert ACCEPTED.parked() == waiting["cache.accepted.parked.2s"]
     for name, queue in waiting.items():
         assert queue.returns
-        assert (f"{queue.returns.queue}.parked", queue.returns.after_s) == (
-            name,
-            WHOLE.queue(queue.returns.queue).parking_s,
-        )
-        assert queue.parked is None
+        assert queue.returns.after_s in WHOLE.queue(queue.returns.queue).delays
+        assert name.startswith(f"{queue.returns.queue}.parked.")
+        assert queue.parked() is None
         assert queue.bindings == ()
-    assert MISSED.parked is None
+    assert MISSED.parked() is None
+
+
+def test_a_delay_is_at_least_what_was_asked_for_as_far_as_there_is_one() -> None:
+    queue = Queue("work", (), delays=(2.0, 10.0, 0.5e3))
+    names = {after_s: queue.parked(after_s) for after_s in (0.0, 2.0, 2.1, 10.0, 11.0, 1e6, float("inf"))}
+    assert [place.name for place in names.values() if place] == [
+        *("work.parked.2s", "work.parked.2s", "work.parked.10s", "work.parked.10s"),
+        *("work.parked.500s", "work.parked.500s", "work.parked.500s"),
+    ]
 
 
 def test_every_binding_is_to_an_exchange_that_is_declared() -> None:

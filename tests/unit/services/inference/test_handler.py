@@ -1,17 +1,17 @@
 """One request at inference: how often it calls, how long it waits, what it tells in the end."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import tenacity
 
+from services.inference.assembly import Replica
+from services.inference.attempts import IN_PLACE_S, IN_PLACE_TIMES
 from services.inference.completion import Completion
 from services.inference.errors import (
-    ContentFiltered,
     ContextWindowExceeded,
     ProviderAuth,
     ProviderError,
@@ -21,11 +21,13 @@ from services.inference.errors import (
     ProviderUnreachable,
     RateLimited,
 )
-from services.inference.handler import LONGEST_WAIT_S, RETRY_AFTER_SPREAD, Inference
+from services.inference.finished import Arrived
+from services.inference.lanes.gate import SPREAD
+from shared.errors import Park
 from shared.events import (
+    Attempt,
     CacheVerdict,
     Event,
-    LaneThrottled,
     ReplyAddress,
     Request,
     RequestRouted,
@@ -33,9 +35,11 @@ from shared.events import (
     ResponseFailed,
     Usage,
 )
-from shared.policy.tiers import Tier
+from shared.memory import MemoryBroker
+from shared.policy.tiers import Lane, Tier
 from tests.support import make
 from tests.support.clock import START, HurriedClock
+from tests.support.pool import FakePool
 
 ANSWER = Completion("Paris.", Usage(input_tokens=9, output_tokens=2), "stop", 0.25)
 
@@ -49,11 +53,12 @@ class FakeProvider:
         self.call_s = call_s
         self.timeouts: list[float] = []
         self.called_at: list[float] = []
-        self.before: Callable[[], None] = lambda: None
+        self.lanes: list[str] = []
 
-    async def complete(self, request: Request, tier: Tier, *, timeout_s: float) -> Completion:
+    async def complete(self, request: Request, tier: Tier, lane: Lane, *, timeout_s: float) -> Completion:
         self.called_at.append(self.clock.monotonic())
         self.timeouts.append(timeout_s)
+        self.lanes.append(lane.name)
         self.clock.skip(self.call_s)
         if self.script:
             raise self.script.pop(0)
@@ -66,13 +71,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
     hurried = HurriedClock()
     monkeypatch.setattr(asyncio, "sleep", hurried.sleep)
     monkeypatch.setattr(tenacity, "time", SimpleNamespace(monotonic=hurried.monotonic))
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
     return hurried
+
+
+def replica(provider: FakeProvider, pool: FakePool | None = None, **policy: Any) -> Replica:
+    rules = make.policy(**{f"tiers__light__{name}": value for name, value in policy.items()})
+    return Replica.assemble(rules, provider, (pool or FakePool()).as_pool, MemoryBroker(), provider.clock)
 
 
 async def run(provider: FakeProvider, event: RequestRouted | None = None, **policy: Any) -> Event:
     """The only event that follows."""
-    rules = make.policy(**{f"tiers__light__{name}": value for name, value in policy.items()})
-    outcome, *_ = await Inference(rules, provider, provider.clock).routed(event or make.routed())
+    arrived = Arrived(event or make.routed(), again=False)
+    (outcome,) = await replica(provider, **policy).inference.routed(arrived)
     return outcome
 
 
@@ -88,21 +99,14 @@ async def failed(provider: FakeProvider, event: RequestRouted | None = None, **p
     return outcome
 
 
-async def throttled(error: ProviderError) -> Sequence[Event]:
-    """What follows a failure beside it."""
-    clock = HurriedClock()
-    provider = FakeProvider(clock, *[error] * 3)
-    _, *others = await Inference(make.policy(), provider, clock).routed(make.routed())
-    return others
-
-
-async def test_a_provider_in_trouble_is_told_of_unless_a_prompt_alone_can_have_brought_it_about() -> None:
-    for error in (RateLimited("429", retry_after_s=1), ProviderUnreachable("no route")):
-        (signal,) = await throttled(error)
-        assert isinstance(signal, LaneThrottled)
-        assert (signal.lane, signal.reason) == ("local/tiny", error.code)
-    for other in (ContentFiltered("no"), ProviderFault("the answer is empty"), ProviderTimeout("too long a prompt")):
-        assert not await throttled(other)
+async def aside(
+    provider: FakeProvider, event: RequestRouted | None = None, **policy: Any
+) -> tuple[Park, RequestRouted]:
+    """How a request was put aside, and as what it comes again."""
+    with pytest.raises(Park) as parked:
+        await run(provider, event, **policy)
+    assert isinstance(parked.value.instead, RequestRouted)
+    return parked.value, parked.value.instead
 
 
 def until(seconds: float) -> RequestRouted:
@@ -119,46 +123,61 @@ async def test_an_answer_carries_all_that_belongs_to_it(clock: HurriedClock) -> 
     assert outcome.routing_key == "response.completed.light"
     assert (outcome.request_id, outcome.tenant, outcome.accepted_at) == (request.id, "acme", START)
     assert (outcome.output_text, outcome.usage, outcome.finish_reason) == ("Paris.", ANSWER.usage, "stop")
-    assert (outcome.cost_usd, outcome.attempts) == (0.25, 1)
+    assert (outcome.cost_usd, outcome.attempts, outcome.failures) == (0.25, 1, ())
+    assert (outcome.tier, outcome.lane, outcome.model) == ("light", "local/tiny", "local/tiny")
     assert (outcome.route, outcome.freshness, outcome.key) == (event.route, event.freshness, event.key)
     assert (outcome.reply, outcome.metadata) == (request.reply, {"k": "v"})
     assert outcome.completed_at == clock.now()
 
 
-async def test_what_passes_is_tried_again_and_every_call_is_counted(clock: HurriedClock) -> None:
+async def test_what_passes_is_tried_again_and_every_call_is_told_of(clock: HurriedClock) -> None:
     provider = FakeProvider(clock, RateLimited("429"), ProviderFault("500"))
-    assert (await completed(provider)).attempts == 3
-    assert len(provider.called_at) == 3
+    outcome = await completed(provider)
+    assert outcome.attempts == len(provider.called_at) == 3
+    assert [(each.lane, each.code, each.message) for each in outcome.failures] == [
+        ("local/tiny", "rate_limited", "429"),
+        ("local/tiny", "provider_fault", "500"),
+    ]
 
 
-async def test_between_calls_it_waits_longer_and_longer_up_to_a_limit(
-    clock: HurriedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.inference.handler.JITTER_S", 0)
+async def test_between_calls_it_waits_longer_and_longer_and_then_no_more_in_place(clock: HurriedClock) -> None:
     provider = FakeProvider(clock, *[ProviderFault("500")] * 8)
-    await completed(provider, attempts=9, give_up_after_s=1000)
-    assert clock.slept == sorted(clock.slept)
-    assert clock.slept[0] == pytest.approx(0.5)
-    assert clock.slept[1] == pytest.approx(1.0)
-    assert clock.slept[-1] == LONGEST_WAIT_S
+    parked, again = await aside(provider, attempts=20, give_up_after_s=1000)
+    assert clock.slept == [1.0, 2.0, 4.0]
+    assert len(clock.slept) == IN_PLACE_TIMES
+    assert max(clock.slept) <= IN_PLACE_S < parked.after_s == 8.0
+    assert (again.calls, len(again.attempts)) == (4, 4)
 
 
-async def test_not_all_wait_equally_long(clock: HurriedClock) -> None:
-    for _ in range(8):
-        await completed(FakeProvider(clock, ProviderFault("500")))
-    assert len(set(clock.slept)) > 1
+async def test_a_request_that_was_put_aside_goes_on_where_it_was(clock: HurriedClock) -> None:
+    _, again = await aside(FakeProvider(clock, *[ProviderFault("500")] * 4), attempts=5)
+    outcome = await failed(FakeProvider(clock, ProviderFault("the fifth")), again, attempts=5)
+    assert (outcome.attempts, outcome.message, len(outcome.failures)) == (5, "the fifth", 5)
+
+
+async def test_its_history_does_not_grow_for_ever(clock: HurriedClock) -> None:
+    first = Attempt(lane="local/tiny", code="rate_limited", message="429", at=START)
+    many = tuple(first.model_copy(update={"message": str(number)}) for number in range(40))
+    outcome = await completed(FakeProvider(clock), make.routed(attempts=many, calls=40))
+    assert outcome.attempts == 41
+    assert [each.message for each in outcome.failures] == ["0", *map(str, range(21, 40))]
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 async def test_when_all_attempts_are_used_up_the_last_failure_is_the_result(clock: HurriedClock, attempts: int) -> None:
-    provider = FakeProvider(clock, *[ProviderFault("500")] * (attempts - 1), *[RateLimited("429")] * 5)
+    provider = FakeProvider(clock, *[ProviderFault("500")] * 9)
     event = make.routed(make.request(metadata={"k": "v"}, reply=ReplyAddress(queue="q")))
     outcome = await failed(provider, event, attempts=attempts)
-    assert outcome.routing_key == "response.failed.rate_limited"
-    assert (outcome.attempts, outcome.message, outcome.tier) == (attempts, "429", "light")
+    assert outcome.routing_key == "response.failed.provider_fault"
+    assert (outcome.attempts, outcome.message, outcome.tier) == (attempts, "500", "light")
     assert (outcome.reply, outcome.metadata) == (event.request.reply, {"k": "v"})
     assert event.key is not None
     assert outcome.exact == event.key.exact
+
+
+async def test_a_provider_that_refuses_is_no_reason_to_give_up(clock: HurriedClock) -> None:
+    provider = FakeProvider(clock, *[RateLimited("429", retry_after_s=0.5)] * 20)
+    assert (await completed(provider, attempts=3)).attempts == 21
 
 
 @pytest.mark.parametrize(
@@ -183,37 +202,36 @@ async def test_a_failure_nobody_knows_is_left_to_the_runner(clock: HurriedClock)
 
 
 async def test_who_is_told_when_to_come_back_comes_then_and_not_with_all_the_others(clock: HurriedClock) -> None:
-    for _ in range(8):
-        await completed(FakeProvider(clock, RateLimited("429", retry_after_s=8.0)))
-    assert all(8.0 <= slept <= 8.0 * (1 + RETRY_AFTER_SPREAD) for slept in clock.slept)
-    assert len(set(clock.slept)) > 1
+    provider = FakeProvider(clock, RateLimited("429", retry_after_s=2.0))
+    await completed(provider)
+    assert 2.0 * (1 + SPREAD) <= provider.called_at[1] - provider.called_at[0] < 2.0 * (1 + SPREAD) + 0.01
 
 
-async def test_who_is_told_to_come_back_too_late_gives_up_at_once(clock: HurriedClock) -> None:
-    outcome = await failed(FakeProvider(clock, RateLimited("429", retry_after_s=121)), give_up_after_s=120)
-    assert (outcome.code, outcome.attempts, clock.slept) == ("rate_limited", 1, [])
+async def test_who_is_told_to_come_back_much_later_is_put_aside_for_so_long(clock: HurriedClock) -> None:
+    parked, again = await aside(FakeProvider(clock, RateLimited("429", retry_after_s=100)))
+    assert 90 < parked.after_s < 130
+    assert again.calls == 1
 
 
-async def test_who_is_told_to_come_back_after_the_deadline_gives_up_at_once(clock: HurriedClock) -> None:
+async def test_who_is_told_to_come_back_after_the_deadline_gives_up(clock: HurriedClock) -> None:
     outcome = await failed(FakeProvider(clock, RateLimited("429", retry_after_s=11)), until(10))
-    assert (outcome.code, outcome.attempts, clock.slept) == ("rate_limited", 1, [])
+    assert (outcome.code, outcome.attempts) == ("deadline_exceeded", 1)
 
 
 async def test_after_some_time_no_further_attempt_is_started(clock: HurriedClock) -> None:
     provider = FakeProvider(clock, *[ProviderFault("500")] * 50, call_s=7)
-    outcome = await failed(provider, attempts=50, give_up_after_s=20)
+    outcome = await failed(provider, attempts=50, give_up_after_s=10)
     assert outcome.code == "provider_fault"
     assert outcome.attempts < 4
 
 
-@pytest.mark.parametrize("retry_after_s", [None, 90])
-async def test_no_attempt_is_started_after_the_time_to_give_up(
-    clock: HurriedClock, retry_after_s: float | None
-) -> None:
-    errors = [ProviderFault("500", retry_after_s=retry_after_s) for _ in range(50)]
-    provider = FakeProvider(clock, *errors, call_s=99.8)
-    await failed(provider, attempts=50, give_up_after_s=100)
-    assert max(provider.called_at) <= 100
+async def test_nor_when_it_comes_back_too_late(clock: HurriedClock) -> None:
+    _, again = await aside(FakeProvider(clock, *[ProviderFault("500")] * 9), attempts=50, give_up_after_s=20)
+    clock.skip(60)
+    provider = FakeProvider(clock)
+    outcome = await failed(provider, again, attempts=50, give_up_after_s=20)
+    assert (outcome.code, provider.called_at) == ("provider_fault", [])
+    assert "no further attempt after 20 s" in outcome.message
 
 
 @pytest.mark.parametrize("seconds", [-5, 0])
@@ -223,27 +241,10 @@ async def test_after_its_deadline_a_request_costs_nothing(clock: HurriedClock, s
     assert (outcome.code, outcome.attempts, provider.called_at) == ("deadline_exceeded", 0, [])
 
 
-async def test_a_deadline_that_has_passed_is_nothing_to_warn_of(clock: HurriedClock) -> None:
-    assert (await failed(FakeProvider(clock), until(-5))).code == "deadline_exceeded"
-
-
-async def test_a_call_may_take_no_longer_than_is_left(clock: HurriedClock) -> None:
-    provider = FakeProvider(clock, ProviderFault("500"))
-    await completed(provider, until(4.5), timeout_s=5)
-    assert provider.timeouts[0] == pytest.approx(4.5)
-    assert provider.timeouts[1] == pytest.approx(4.5 - clock.monotonic())
-
-
-async def test_without_a_deadline_the_tier_says_how_long_a_call_may_take(clock: HurriedClock) -> None:
+async def test_the_tier_says_how_long_a_call_may_take(clock: HurriedClock) -> None:
     provider = FakeProvider(clock)
     await completed(provider, timeout_s=5)
     assert provider.timeouts == [5]
-
-
-async def test_a_deadline_that_passes_during_a_call_is_told_as_such(clock: HurriedClock) -> None:
-    provider = FakeProvider(clock, ProviderTimeout("slow"), call_s=3)
-    outcome = await failed(provider, until(3))
-    assert (outcome.code, outcome.attempts) == ("deadline_exceeded", 1)
 
 
 async def test_a_deadline_that_passes_while_it_waits_is_told_as_such(clock: HurriedClock) -> None:
@@ -254,3 +255,72 @@ async def test_a_deadline_that_passes_while_it_waits_is_told_as_such(clock: Hurr
 
 async def test_a_slow_call_without_a_deadline_is_tried_again(clock: HurriedClock) -> None:
     assert (await completed(FakeProvider(clock, ProviderTimeout("slow"), call_s=3))).attempts == 2
+
+
+TWO: Final = [{"name": "first", "model": "local/tiny"}, {"name": "second", "model": "local/tiny", "order": 1}]
+
+
+async def test_what_fails_on_one_lane_runs_on_the_next_at_once(clock: HurriedClock) -> None:
+    provider = FakeProvider(clock, ProviderUnreachable("no route"))
+    outcome = await completed(provider, model=None, lanes=TWO)
+    assert provider.lanes == ["first", "second"]
+    assert provider.called_at[1] - provider.called_at[0] < 0.001
+    assert (outcome.lane, [each.lane for each in outcome.failures]) == ("second", ["first"])
+
+
+async def test_a_wrong_key_is_the_fault_of_its_lane(clock: HurriedClock) -> None:
+    it = replica(provider := FakeProvider(clock, ProviderAuth("401")), model=None, lanes=TWO)
+    for _ in range(3):
+        await it.inference.routed(Arrived(make.routed(), again=False))
+    assert provider.lanes == ["first", "second", "second", "second"]
+
+
+async def test_a_prompt_that_no_model_takes_is_not_offered_to_the_next_lane(clock: HurriedClock) -> None:
+    provider = FakeProvider(clock, ContextWindowExceeded("too long"))
+    await failed(provider, model=None, lanes=TWO)
+    assert provider.lanes == ["first"]
+
+
+async def test_where_no_lane_of_a_tier_is_well_the_tier_it_falls_back_on_is_taken(clock: HurriedClock) -> None:
+    it = replica(provider := FakeProvider(clock, ProviderAuth("401")), fall_back="premium")
+    (outcome,) = await it.inference.routed(Arrived(make.routed(), again=False))
+    assert isinstance(outcome, ResponseCompleted)
+    assert provider.lanes == ["local/tiny", "local/large"]
+    assert (outcome.tier, outcome.source, outcome.lane) == ("premium", "premium", "local/large")
+    assert outcome.route is not None
+    assert outcome.route.tier == "light"
+
+
+async def test_a_request_may_ask_for_a_lane(clock: HurriedClock) -> None:
+    provider = FakeProvider(clock)
+    event = make.routed(make.request(model="second"))
+    await completed(provider, event, model=None, lanes=TWO)
+    assert provider.lanes == ["second"]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_what_has_its_result_is_not_bought_again(clock: HurriedClock, status: str) -> None:
+    event = make.routed()
+    result = make.completed(event.request) if status == "completed" else make.failed(event.request)
+    pool = FakePool({"status": status, "body": result.model_dump_json()})
+    it = replica(provider := FakeProvider(clock), pool)
+    assert await it.inference.routed(Arrived(event, again=True)) == (result,)
+    assert (provider.called_at, pool.asked) == ([], [(event.request.id,)])
+
+
+async def test_what_was_announced_already_is_not_announced_again(clock: HurriedClock) -> None:
+    event = make.routed()
+    it = replica(provider := FakeProvider(clock), pool := FakePool())
+    await it.finished.heard(make.completed(event.request))
+    assert await it.inference.routed(Arrived(event, again=True)) == ()
+    assert (provider.called_at, pool.asked) == ([], [])
+
+
+async def test_where_nobody_knows_of_a_result_it_is_run(clock: HurriedClock) -> None:
+    pool = FakePool()
+    for error in (None, OSError("away")):
+        pool.error = error
+        it = replica(provider := FakeProvider(clock), pool)
+        (outcome,) = await it.inference.routed(Arrived(make.routed(), again=True))
+        assert isinstance(outcome, ResponseCompleted)
+        assert len(provider.called_at) == 1

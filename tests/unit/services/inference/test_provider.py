@@ -72,7 +72,8 @@ async def call(
 ) -> Completion:
     simulated.expect(*script)
     provider = Provider(policy, local_model_url=simulated.url)
-    return await provider.complete(make.request(**request), policy.tiers[tier], timeout_s=timeout_s)
+    terms = policy.tiers[tier]
+    return await provider.complete(make.request(**request), terms, terms.lanes[0], timeout_s=timeout_s)
 
 
 async def test_an_answer_comes_with_its_usage(simulated: SimulatedProvider) -> None:
@@ -214,8 +215,9 @@ async def test_a_provider_that_is_not_there_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     provider = Provider(POLICY, local_model_url=f"http://127.0.0.1:{port}/v1")
+    terms = POLICY.tiers["light"]
     with pytest.raises(ProviderError) as raised:
-        await provider.complete(make.request(), POLICY.tiers["light"], timeout_s=5)
+        await provider.complete(make.request(), terms, terms.lanes[0], timeout_s=5)
     assert raised.value.retryable
     assert type(raised.value) is ProviderUnreachable
 
@@ -282,7 +284,7 @@ async def test_a_model_nobody_knows_the_price_of_costs_nothing_and_is_warned_of_
     policy = make.policy(prices={})
     completion = await call(simulated, policy=policy)
     assert completion.cost_usd == 0.0
-    assert sorted(line["tier"] for line in logged if "no list price" in line["event"]) == ["light", "premium"]
+    assert sorted(line["model"] for line in logged if "no list price" in line["event"]) == ["local/large", "local/tiny"]
 
 
 class Foreign(Exception):

@@ -1,0 +1,43 @@
+"""The parts of a replica of inference, put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from services.inference.caller import Caller, Completes
+from services.inference.calls import Calls
+from services.inference.finished import Finished
+from services.inference.handler import Inference
+from services.inference.lanes.lanes import Lanes
+from services.inference.shadow import Shadows
+from shared.broker import Broker
+from shared.clock import Clock
+from shared.events import Event
+from shared.policy import Policy
+from shared.publishing import publish
+
+if TYPE_CHECKING:
+    from shared.database import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica."""
+
+    inference: Inference
+    shadows: Shadows
+    lanes: Lanes
+    finished: Finished
+    calls: Calls[Sequence[Event]]
+
+    @classmethod
+    def assemble(cls, policy: Policy, provider: Completes, pool: "Pool", broker: Broker, clock: Clock) -> Self:
+        """A replica that calls a provider; ``pool`` is asked for results that are there already."""
+
+        async def say(events: Sequence[Event]) -> None:
+            await publish(broker, events, source="inference", now=clock.now())
+
+        lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
+        caller = Caller(provider, clock, say=say, leave=calls.leave)
+        inference = Inference(lanes.choice, caller, calls, finished, clock)
+        return cls(inference, Shadows(lanes.choice, caller, clock), lanes, finished, calls)

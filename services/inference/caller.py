@@ -1,0 +1,127 @@
+"""One call to a provider, through the lane's gate; it may outlive the request's deadline."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+from uuid import uuid5
+
+import structlog
+
+from services.inference.completion import Completion
+from services.inference.errors import DeadlineExceeded
+from services.inference.lanes.choice import Candidate
+from shared.clock import Clock
+from shared.errors import ForebayError
+from shared.events import CacheFilled, Event, Request, RequestRouted
+from shared.policy.tiers import Lane, Tier
+from shared.telemetry import metrics
+
+log = structlog.stdlib.get_logger(__name__)
+# Seconds a request holds a worker for a lane that is to be left alone, before it is put aside.
+PATIENCE_S: Final = 5.0
+# Of a token, in characters: what prompts have on average (OpenAI's rule of thumb for English).
+CHARS_PER_TOKEN: Final = 4
+
+Say = Callable[[Sequence[Event]], Awaitable[None]]
+Leave = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Completes(Protocol):
+    """What is needed of a provider."""
+
+    async def complete(self, request: Request, tier: Tier, lane: Lane, *, timeout_s: float) -> Completion:
+        """One call; raises ProviderError."""
+        ...
+
+
+class Caller:
+    """Makes calls and counts them."""
+
+    def __init__(self, provider: Completes, clock: Clock, *, say: Say, leave: Leave) -> None:
+        """``say`` publishes events, ``leave`` lets work go on that nobody waits for."""
+        self._provider = provider
+        self._clock = clock
+        self._say = say
+        self._leave = leave
+
+    async def call(self, event: RequestRouted, on: Candidate, left_s: float) -> Completion:
+        """The answer to a request.
+
+        Where its deadline passes during the call, that goes on: its answer is kept for others.
+
+        Raises:
+            Busy: the lane is to be left alone.
+            ProviderError: the call failed.
+            DeadlineExceeded: the request's deadline passed.
+        """
+        if math.isinf(left_s):
+            return await self._counted(event.request, on, left_s)
+        work = asyncio.create_task(self._counted(event.request, on, left_s))
+        timer = asyncio.create_task(self._clock.sleep(left_s))
+        try:
+            await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        finally:
+            timer.cancel()
+        self._leave(self._late(event, on, work))
+        raise DeadlineExceeded("the deadline passed during the call")
+
+    async def once(self, request: Request, on: Candidate, *, left_s: float = math.inf) -> Completion:
+        """One call when the lane lets it; raises Busy and ProviderError."""
+        async with on.gate.call(expected_tokens(request, on.terms), patience_s=PATIENCE_S, left_s=left_s) as leave:
+            completion = await self._provider.complete(request, on.terms, on.lane, timeout_s=on.terms.timeout_s)
+            leave.tokens = float(completion.usage.input_tokens + completion.usage.output_tokens)
+            leave.said = completion.said
+        return completion
+
+    async def _counted(self, request: Request, on: Candidate, left_s: float) -> Completion:
+        outcome = "ok"
+        try:
+            completion = await self.once(request, on, left_s=left_s)
+        except ForebayError as error:
+            outcome = error.code
+            raise
+        finally:
+            metrics.CALLS.labels(on.tier, on.lane.name, outcome).inc()
+        metrics.COST.labels(on.tier, on.lane.name).inc(completion.cost_usd)
+        metrics.TOKENS.labels(on.tier, "input").inc(completion.usage.input_tokens)
+        metrics.TOKENS.labels(on.tier, "output").inc(completion.usage.output_tokens)
+        return completion
+
+    async def _late(self, event: RequestRouted, on: Candidate, work: "asyncio.Task[Completion]") -> None:
+        """The answer to a request that has failed by now: paid for, so others may have it."""
+        try:
+            completion = await work
+        except (ForebayError, asyncio.CancelledError) as error:
+            metrics.LATE.labels(getattr(error, "code", "cancelled")).inc()
+            return
+        metrics.LATE.labels("ok").inc()
+        request = event.request
+        log.info("an answer came too late", request_id=str(request.id), tier=on.tier, cost_usd=completion.cost_usd)
+        if event.key is None or request.cache_control.no_store or event.freshness.ttl_s == 0:
+            return
+        filled = CacheFilled(
+            entry_id=uuid5(request.id, "late"),
+            tenant=request.tenant,
+            origin="late",
+            key=event.key,
+            output_text=completion.text,
+            model=on.lane.model,
+            tier=on.tier,
+            freshness=event.freshness,
+            cost_usd=completion.cost_usd,
+            completed_at=self._clock.now(),
+        )
+        await self._say([filled])
+
+
+def expected_tokens(request: Request, terms: Tier) -> float:
+    """Tokens a call will use at the most, about: what a provider reserves for it."""
+    texts = (request.instructions or "", request.prompt, *(turn.content for turn in request.earlier))
+    answer = min(request.max_output_tokens or terms.max_output_tokens, terms.max_output_tokens)
+    return sum(map(len, texts)) / CHARS_PER_TOKEN + answer
