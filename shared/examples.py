@@ -11,6 +11,7 @@ from shared.events import (
     CacheInvalidate,
     CacheWarm,
     Event,
+    LaneReported,
     LaneThrottled,
     RequestAccepted,
     RequestMissed,
@@ -172,6 +173,16 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "invalidated_at": _LATER,
     },
     RouterScored: {"delta_id": _ID, "scorer": "rules", "scores": {"-100": 12, "250": 3}, "neutral": 9},
+    LaneReported: {
+        "report_id": "0199e9c0-7c2f-7000-8000-0000000000a1",
+        "replica": "5d2f6a0e-4d3b-4c1e-9a51-0c6f1f3f2b10",
+        "lanes": {
+            "gpt-4o-mini": {
+                "wants": 12.5,
+                "calls": {"accepted": 11, "held_back": 9, "refused": 1, "learned": 38.2, "told": 41.7},
+            }
+        },
+    },
     LaneThrottled: {
         "signal_id": _ID,
         "lane": "gpt-4o",

@@ -10,7 +10,8 @@
     ├── ProviderRefused       4xx: the call is wrong and will stay so, whoever asks
     ├── ProviderAuth          401, 402, 403: the key is wrong, or may not
     ├── ContextWindowExceeded the prompt is too long for the model, whoever asks
-    └── ContentFiltered       the provider's policy forbids it, whoever asks
+    ├── ContentFiltered       the provider's policy forbids it, whoever asks
+    └── GaveUp                the time for attempts is over; has the code of the last failure
 """
 
 from typing import ClassVar, Final
@@ -113,6 +114,8 @@ class ContentFiltered(ProviderError):
 
 class GaveUp(ProviderError):
     """The time for attempts was over when the request's turn came again; ``code`` is that of the last failure."""
+
+    code = "gave_up"
 
     def __init__(self, last: Attempt, seconds: float) -> None:
         super().__init__(f"no further attempt after {seconds:g} s; the last one: {last.message}")

@@ -11,6 +11,7 @@ from shared.topology import (
     CACHE_EVENTS,
     COUNTED,
     DEAD,
+    LANE_EVENTS,
     MISSED,
     RECORDS,
     SUBMITTED,
@@ -87,6 +88,8 @@ def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_t
     event = example(kind)
     if event.routing_key.startswith("topic."):  # to each replica's own queue, where it is away it has missed little
         assert takers(event, TOPIC_EVENTS) == {""}
+    elif event.routing_key == "lane.reported":  # to the other replicas of inference
+        assert takers(event, LANE_EVENTS) == {""}
     elif not kind.MANDATORY:
         assert takers(event, router_events(("light", "premium"))) == {""}
     else:
