@@ -9,6 +9,8 @@ from shared.events import LaneThrottled
 
 # However far away the end that was announced: a signal that is never taken back must not keep a tier out for a day.
 LONGEST: Final = timedelta(minutes=10)
+# A lane that pauses for less is at its limit, and no trouble: its calls wait that long.
+SHORTEST: Final = timedelta(seconds=2)
 MOST_LANES: Final = 1_000
 
 
@@ -34,8 +36,8 @@ class Health:
             self._unwell.pop(signal.lane, None)
             return
         until, known = min(signal.until, now + LONGEST), self._unwell.get(signal.lane)
-        if until <= now or (known is not None and known.until >= until):
-            return  # late, or less than what is known
+        if until < now + SHORTEST or (known is not None and known.until >= until):
+            return  # late, short, or less than what is known
         if len(self._unwell) >= MOST_LANES:
             self._unwell = {lane: unwell for lane, unwell in self._unwell.items() if unwell.until > now}
         if len(self._unwell) < MOST_LANES:
