@@ -4,8 +4,8 @@
 
     ProviderError
     ├── RateLimited           retryable: 429; may say when to come back
-    ├── ProviderFault         retryable: 5xx, or an answer that makes no sense
-    ├── ProviderUnreachable   retryable: no connection
+    ├── ProviderFault         retryable: 5xx, 409, or an answer that makes no sense or breaks off
+    ├── ProviderUnreachable   retryable: no connection, or one that broke before the answer
     ├── ProviderTimeout       retryable: no answer in time
     ├── ProviderRefused       4xx: the call is wrong and will stay so, whoever asks
     ├── ProviderAuth          401, 402, 403: the key is wrong, or may not
@@ -38,14 +38,14 @@ class RateLimited(ProviderError):
 
 
 class ProviderFault(ProviderError):
-    """5xx, or an answer that makes no sense."""
+    """5xx, 409 (a lock or a conflict at the provider's: it passes), or an answer that makes no sense or breaks off."""
 
     code = "provider_fault"
     retryable = True
 
 
 class ProviderUnreachable(ProviderError):
-    """No connection."""
+    """No connection, or one that broke before the answer."""
 
     code = "provider_unreachable"
     retryable = True

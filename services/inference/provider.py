@@ -69,10 +69,17 @@ _STATUS: Final[Mapping[int, type[ProviderError]]] = {
     402: ProviderAuth,
     403: ProviderAuth,
     408: ProviderTimeout,
+    409: ProviderFault,  # a lock or a conflict at the provider's: it passes
     429: RateLimited,
+    504: ProviderTimeout,
+}
+# What a provider says in ``code`` about a prompt.
+_CODES: Final[Mapping[str, type[ProviderError]]] = {
+    "content_filter": ContentFiltered,
+    "content_policy_violation": ContentFiltered,
+    "context_length_exceeded": ContextWindowExceeded,
 }
 _NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-CONTENT_CODE: Final = "content_policy_violation"
 SERVER_ERRORS: Final = 500
 CLIENT_ERRORS: Final = 400
 
@@ -179,17 +186,31 @@ class Provider:
 
 
 def translated(error: Exception) -> ProviderError:
-    """A litellm exception as one of ours."""
-    kind = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
-    status = getattr(error, "status_code", None)
-    if CONTENT_CODE in str(getattr(error, "code", None) or getattr(error, "body", None) or _cause_body(error)):
-        kind = ContentFiltered  # litellm knows it by the message only
-    if isinstance(status, int) and (kind is None or status in _STATUS):
-        kind = _STATUS.get(status, kind) or _by_status(status)
-    if kind in (None, ProviderFault) and _is_connection_error(error):
-        kind = ProviderUnreachable
+    """A litellm exception as one of ours; docs/errors.md has the table."""
     message = _storable(str(error).removeprefix("litellm.")[:500])
-    return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error))
+    return _kind(error)(message, retry_after_s=retry_after_s(error))
+
+
+def _kind(error: Exception) -> type[ProviderError]:
+    """What the provider answered decides, then litellm's class.
+
+    litellm also goes by words anywhere in the answer, and makes a rate limit of a 400 that repeats a prompt about one.
+    """
+    named = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
+    status = _answered(error)
+    if status is None:
+        if named in (None, ProviderFault) and _is_connection_error(error):
+            return ProviderUnreachable
+        said = getattr(error, "status_code", None)
+        if isinstance(said, int):
+            return _STATUS.get(said) or named or _by_status(said)
+        return named or ProviderFault
+    kind = _STATUS.get(status) or _by_status(status)
+    if kind is ProviderRefused:
+        about_prompt = _by_code(error) or named
+        if about_prompt in (ContextWindowExceeded, ContentFiltered):
+            return about_prompt
+    return kind
 
 
 def _by_status(status: int) -> type[ProviderError]:
@@ -221,18 +242,29 @@ def _headers(error: Exception) -> Iterator[Mapping[str, str]]:
             yield headers
 
 
-def _cause_body(error: Exception) -> object:
-    return getattr(error.__cause__ or error.__context__, "body", None)
-
-
-def _is_connection_error(error: BaseException) -> bool:
-    """Whether no connection is at the bottom of it: litellm tells it as an error of the server."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, as far as this call goes: beyond an error of ours lies an earlier one."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, httpx.ConnectError | ConnectionRefusedError):
-            return True
+    while cause is not None and not isinstance(cause, ProviderError):
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
+
+
+def _answered(error: Exception) -> int | None:
+    """The status that the provider answered with, where it is known; litellm's errors have some of their own."""
+    answers = (cause.response for cause in _causes(error) if isinstance(cause, httpx.HTTPStatusError))
+    return next((answer.status_code for answer in answers), None)
+
+
+def _by_code(error: Exception) -> type[ProviderError] | None:
+    """What the ``code`` in the provider's answer says about the prompt, if anything; litellm adds codes of its own."""
+    codes = (getattr(cause, "code", None) for cause in _causes(error))
+    return next((_CODES[code] for code in codes if isinstance(code, str) and code in _CODES), None)
+
+
+def _is_connection_error(error: Exception) -> bool:
+    """Whether no connection is at the bottom of it: litellm tells it as an error of the server."""
+    return any(isinstance(cause, httpx.ConnectError | ConnectionRefusedError) for cause in _causes(error))
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
