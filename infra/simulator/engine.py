@@ -129,7 +129,7 @@ class Simulator:
         refusal = lane.admit(self._charged(body), now_s)
         if refusal is not None:
             counted.refused(refusal.over)
-            return Ongoing(replies.refused(refusal, draws.key, scale, tell_when=tell_when), counted)
+            return Ongoing(replies.refused(refusal, scale, tell_when=tell_when), counted)
         wait_s = latency_s(self.scenario.latency, draws.uniform("latency"))
         reply, tokens = self._answer(body, fault, wait_s)
         if fault is not None:

@@ -50,18 +50,18 @@ def of_json(body: object, status: int = 200, told: Mapping[str, str] | None = No
     return Reply(status, (json.dumps(body).encode(),), told or {}, wait_s=wait_s)
 
 
-def refused(refusal: Refusal, key: str, scale: float, *, tell_when: bool) -> Reply:
+def refused(refusal: Refusal, scale: float, *, tell_when: bool) -> Reply:
     """429, in OpenAI's words; ``scale`` simulated seconds pass in one of the client's."""
     if refusal.over == "concurrency":
-        message = f"Too many concurrent requests for {key}: Limit {refusal.limit:.0f}."
+        message = f"Too many concurrent requests for this key: Limit {refusal.limit:.0f}."
         return of_json(openai.error(message, "requests", code="rate_limit_exceeded"), 429)
     short = {"requests": "RPM", "tokens": "TPM"}[refusal.over]
     asked = f"{refusal.over} per min ({short}): Limit {refusal.limit * scale:.0f}, Requested {refusal.asked:.0f}."
     if refusal.wait_s is None:
-        message = f"Request too large for {key} on {asked} It can never be taken: ask for fewer tokens."
+        message = f"Request too large for this key on {asked} It can never be taken: ask for fewer tokens."
         return of_json(openai.error(message, refusal.over, code="rate_limit_exceeded"), 429)
     wait_s = refusal.wait_s / scale
-    message = f"Rate limit reached for {key} on {asked} Please try again in {headers.duration(wait_s)}."
+    message = f"Rate limit reached for this key on {asked} Please try again in {headers.duration(wait_s)}."
     told = headers.retry_after(wait_s) if tell_when else {}
     return of_json(openai.error(message, refusal.over, code="rate_limit_exceeded"), 429, told)
 
@@ -80,15 +80,12 @@ def failed(fault: Fault, scale: float, *, tell_when: bool) -> Reply:
             message = "This model's maximum context length is 8192 tokens. Please reduce the length of the messages."
             body = openai.error(message, "invalid_request_error", code="context_length_exceeded", param="messages")
             return of_json(body, 400)
-        case "status":
-            pass
-        case kind:
-            raise AssertionError(f"{kind} spoils an answer")
-    assert fault.status is not None  # a Fault of this kind has one
-    type_, code = _ERRORS.get(fault.status, ("server_error", None))
-    message = f"A simulated error {fault.status}."
-    told = headers.retry_after(fault.retry_after_s / scale) if tell_when and fault.retry_after_s is not None else {}
-    return of_json(openai.error(message, type_, code=code), fault.status, told)
+        case _:
+            assert fault.status is not None, f"{fault.kind} spoils answers"
+            type_, code = _ERRORS.get(fault.status, ("server_error", None))
+            body = openai.error(f"A simulated error {fault.status}.", type_, code=code)
+            wait_s = fault.retry_after_s if tell_when else None
+            return of_json(body, fault.status, {} if wait_s is None else headers.retry_after(wait_s / scale))
 
 
 def answered(done: openai.Completed, *, stream: bool, usage: bool, latency_s: float) -> Reply:

@@ -7,15 +7,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from shared.errors import ForebayError
 from shared.policy.section import Section, Share, seconds
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(seconds)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(seconds)]
+Seconds = Annotated[float, Field(ge=0, le=1e9), BeforeValidator(seconds)]
+PositiveSeconds = Annotated[float, Field(ge=0.001, le=1e9), BeforeValidator(seconds)]
+# Bounds beyond which arithmetic, not a provider, would be simulated.
+Rate = Annotated[float, Field(ge=0.001, le=1e9)]
 Status = Annotated[int, Field(ge=400, le=599)]
 FaultKind = Literal[
     "status",
@@ -97,8 +99,8 @@ class Limits(Table):
 
     from_s: Seconds = Field(0.0, alias="from")
     key: str | None = None
-    requests_per_minute: PositiveFloat | None = None
-    tokens_per_minute: PositiveFloat | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
     burst_s: Seconds = Field(60.0, alias="burst")
     concurrency: PositiveInt | None = None
 
@@ -181,7 +183,7 @@ class Scenario(Table):
     """
 
     seed: int = 1
-    time_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    time_scale: Annotated[float, Field(ge=0.001, le=1e6)] = 1.0
     slice_s: PositiveSeconds = Field(1.0, alias="slice")
     models: tuple[str, ...] = ("simulated",)
     latency: Annotated[Constant | Uniform | Lognormal, Field(discriminator="kind")] = Constant()

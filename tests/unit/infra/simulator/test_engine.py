@@ -51,7 +51,7 @@ def test_beyond_the_limit_is_429_with_all_that_helps() -> None:
         "retry-after-ms": "250",
     }
     assert body(refused)["error"] == {
-        "message": "Rate limit reached for one on requests per min (RPM): Limit 120, Requested 1. "
+        "message": "Rate limit reached for this key on requests per min (RPM): Limit 120, Requested 1. "
         "Please try again in 250ms.",
         "type": "requests",
         "param": None,

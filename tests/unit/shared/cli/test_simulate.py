@@ -61,7 +61,7 @@ def test_nobody_called(start: Started) -> None:
     ("arguments", "said"),
     [
         (("--scenario", "nowhere"), "nowhere: no such file, and none of those that ship: doubled"),
-        (("--time-scale", "0"), "time_scale: Input should be greater than 0"),
+        (("--time-scale", "0"), "time_scale: Input should be greater than or equal to 0.001"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(start: Started, arguments: tuple[str, ...], said: str) -> None:
