@@ -61,7 +61,7 @@ class _Control:
         return _scenario(self._simulator.scenario)
 
     async def change(self, request: Request) -> Response:
-        """``PATCH /control/scenario``, a JSON merge patch: go on with some keys changed."""
+        """``PATCH /control/scenario``: go on with other values of the keys that are named."""
         try:
             self._simulator.change(changed(self._simulator.scenario, decoded(await request.body())))
         except InvalidScenario as error:

@@ -220,9 +220,11 @@ def parse_scenario(data: Any) -> Scenario:
         raise InvalidScenario(mistakes(error)) from None
 
 
-def changed(scenario: Scenario, patch: Any) -> Scenario:
-    """A scenario with some keys changed, by JSON merge patch (RFC 7396); raises InvalidScenario."""
-    return parse_scenario(_merged(scenario.model_dump(mode="json", by_alias=True), patch))
+def changed(scenario: Scenario, changes: Any) -> Scenario:
+    """A scenario in which some keys of the top have other values; raises InvalidScenario."""
+    if not isinstance(changes, dict):
+        raise InvalidScenario('write an object with the keys that change, such as {"time_scale": 2}')
+    return parse_scenario(scenario.model_dump(mode="json", by_alias=True) | changes)
 
 
 def shipped() -> list[str]:
@@ -238,15 +240,3 @@ def mistakes(error: ValidationError) -> str:
         message = fault["msg"].removeprefix("Value error, ")
         found.append(f"{key}: {message}" if key else message)
     return "; ".join(found)
-
-
-def _merged(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -11,7 +11,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from infra.simulator.engine import Simulator
+from infra.simulator.engine import ANONYMOUS, Simulator
 from infra.simulator.scenario import Scenario, parse_scenario
 from infra.simulator.server import serving
 from shared.errors import StartupError
@@ -49,6 +49,13 @@ async def order(client: httpx.AsyncClient, **fault: Any) -> None:
 
 async def seen(client: httpx.AsyncClient) -> Any:
     return (await client.get("/control/counts")).json()["keys"]["one"]
+
+
+async def until(client: httpx.AsyncClient, so: Callable[[Any], bool]) -> None:
+    """Return once the state of the keys is so; the server learns of a client that left by itself."""
+    async with asyncio.timeout(5):
+        while not so((await client.get("/control/state")).json()["keys"]):
+            pass
 
 
 async def test_openais_own_client_understands_it(simulator: Simulator) -> None:
@@ -137,22 +144,21 @@ async def test_an_answer_nobody_waits_for_is_abandoned_and_gives_its_place_back(
     )
     with pytest.raises(httpx.ReadTimeout):
         await client.post("/v1/chat/completions", json=CHAT, timeout=0.05)
-    while (await client.get("/control/state")).json()["keys"]["one"]["in_flight"]:
-        pass
+    await until(client, lambda keys: keys["one"]["in_flight"] == 0)
     told = await seen(client)
     assert (told["abandoned"], told["useful"]) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 async def test_the_end_breaks_off_what_is_under_way(simulator: Simulator, clock: ManualClock, kind: str) -> None:
-    async with httpx.AsyncClient() as client:
-        async with serving(simulator) as address:
-            await client.post(f"{address}/control/faults", json={"kind": kind})
-            calling = asyncio.create_task(client.post(f"{address}/v1/chat/completions", json=CHAT))
-            while "anonymous" not in (await client.get(f"{address}/control/state")).json()["keys"]:
-                pass
-        with pytest.raises(httpx.RemoteProtocolError):
-            await calling
+    async with serving(simulator) as address:
+        client = httpx.AsyncClient(base_url=address)
+        await order(client, kind=kind)
+        calling = asyncio.create_task(chat(client))
+        await until(client, lambda keys: ANONYMOUS in keys)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await calling
+    await client.aclose()
 
 
 @pytest.mark.parametrize(
