@@ -98,6 +98,8 @@ class Simulator:
         lane = self._lane(key, now_s)
         counted = self.counts.began(key, now_s, lane.requests_per_s, openai.digest(body), request_id)
         fault = self._next_ordered(key) or self._scheduled(draws, now_s)
+        if fault is not None and fault.kind == "content_filter" and isinstance(body, EmbeddingsBody):
+            fault = None  # vectors have no finish reason
         ongoing = self._decide(body, fault, lane, counted, draws, now_s)
         if not self.scenario.headers.ratelimit:
             return ongoing
@@ -166,9 +168,10 @@ class Simulator:
 
     def _lane(self, key: str, now_s: float) -> Lane:
         limits = limits_at(self.scenario.limits, key, now_s)
-        lane = self._lanes.setdefault(key, Lane(limits, now_s))
-        lane.adapt(limits, now_s)
-        return lane
+        if key not in self._lanes:
+            self._lanes[key] = Lane(limits, now_s)
+        self._lanes[key].adapt(limits, now_s)
+        return self._lanes[key]
 
     def _next_ordered(self, key: str) -> Fault | None:
         for place, fault in enumerate(self._ordered):

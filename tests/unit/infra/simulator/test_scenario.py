@@ -1,14 +1,22 @@
 """Scenarios are read as a whole, and a mistake in one is told with its place."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from infra.simulator.scenario import (
+    Answer,
+    Constant,
+    FaultKind,
     InvalidScenario,
+    Limits,
     Lognormal,
     Scenario,
+    Told,
+    Uniform,
+    Window,
     changed,
     load_scenario,
     parse_scenario,
@@ -105,3 +113,14 @@ def test_a_change_is_of_what_it_names_and_of_nothing_else() -> None:
 
 def test_nothing_said_is_a_provider_that_answers_at_once() -> None:
     assert parse_scenario({}) == Scenario()
+
+
+def test_the_document_names_every_key_and_every_fault() -> None:
+    document = (Path(__file__).parents[4] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    keys = {
+        field.alias or name
+        for table in (Scenario, Limits, Window, Told, Answer, Constant, Uniform, Lognormal)
+        for name, field in table.model_fields.items()
+    }
+    missing = [name for name in (*keys, *get_args(FaultKind)) if not re.search(rf"`(\[+{name}\]+|{name})`", document)]
+    assert missing == []

@@ -222,7 +222,8 @@ async def test_embeddings_come_packed_for_those_who_ask(client: httpx.AsyncClien
     await order(client, kind="empty_choices")
     assert (await client.post("/v1/embeddings", json=asked)).json()["data"] == []
     await order(client, kind="content_filter")
-    assert (await client.post("/v1/embeddings", json=asked)).status_code == 200
+    assert (await client.post("/v1/embeddings", json=asked)).json()["data"] == [one]
+    assert ((await seen(client))["useful"], (await seen(client))["faults"]) == (2, {"empty_choices": 1})
     assert json.loads((await client.get("/v1/models")).content)["data"][0]["id"] == "simulated"
 
 
