@@ -20,6 +20,7 @@ from services.inference.errors import (
     ContextWindowExceeded,
     ProviderAuth,
     ProviderError,
+    ProviderMissing,
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
@@ -44,6 +45,7 @@ _STATUS: Final[Mapping[type[ProviderError], HTTPStatus]] = {
     ProviderUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     ProviderAuth: HTTPStatus.SERVICE_UNAVAILABLE,
     ProviderRefused: HTTPStatus.BAD_REQUEST,
+    ProviderMissing: HTTPStatus.SERVICE_UNAVAILABLE,
     ContextWindowExceeded: HTTPStatus.BAD_REQUEST,
 }
 

@@ -4,14 +4,14 @@
 
     ProviderError
     ├── RateLimited           retryable: 429; may say when to come back
-    ├── ProviderFault         retryable: 5xx, or an answer that makes no sense
-    ├── ProviderUnreachable   retryable: no connection
+    ├── ProviderFault         retryable: 5xx, 409, or an answer that makes no sense or breaks off
+    ├── ProviderUnreachable   retryable: no connection, or one that broke before the answer
     ├── ProviderTimeout       retryable: no answer in time
     ├── ProviderRefused       4xx: the call is wrong and will stay so, whoever asks
-    ├── ProviderAuth          401, 402, 403: the key is wrong, or may not
+    ├── ProviderAuth          401, 402, 403: the key is wrong, or may not, or has no money left
+    ├── ProviderMissing       404: the provider has no such model, or not for this key
     ├── ContextWindowExceeded the prompt is too long for the model, whoever asks
-    ├── ContentFiltered       the provider's policy forbids it, whoever asks
-    └── GaveUp                the time for attempts is over; has the code of the last failure
+    └── ContentFiltered       the provider's policy forbids it, whoever asks
 """
 
 from typing import ClassVar, Final
@@ -57,14 +57,14 @@ class RateLimited(ProviderError):
 
 
 class ProviderFault(ProviderError):
-    """5xx, or an answer that makes no sense."""
+    """5xx, 409 (a lock or a conflict at the provider's: it passes), or an answer that makes no sense or breaks off."""
 
     code = "provider_fault"
     retryable = True
 
 
 class ProviderUnreachable(ProviderError):
-    """No connection."""
+    """No connection, or one that broke before the answer."""
 
     code = "provider_unreachable"
     retryable = True
@@ -96,6 +96,12 @@ class ProviderAuth(ProviderError):
     code = "provider_auth"
 
 
+class ProviderMissing(ProviderError):
+    """404: no such model, or not for this key."""
+
+    code = "provider_missing"
+
+
 class ContextWindowExceeded(ProviderError):
     """The prompt is too long for the model."""
 
@@ -112,7 +118,13 @@ class ContentFiltered(ProviderError):
     lane_at_fault = False
 
 
-class GaveUp(ProviderError):
+class DeadlineExceeded(ForebayError):
+    """The request's deadline has passed."""
+
+    code = "deadline_exceeded"
+
+
+class GaveUp(ForebayError):
     """The time for attempts was over when the request's turn came again; ``code`` is that of the last failure."""
 
     code = "gave_up"
@@ -120,9 +132,3 @@ class GaveUp(ProviderError):
     def __init__(self, last: Attempt, seconds: float) -> None:
         super().__init__(f"no further attempt after {seconds:g} s; the last one: {last.message}")
         self.code = last.code  # type: ignore[misc]  # of a class elsewhere
-
-
-class DeadlineExceeded(ForebayError):
-    """The request's deadline has passed."""
-
-    code = "deadline_exceeded"

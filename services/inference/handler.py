@@ -12,7 +12,7 @@ from services.inference.attempts import Attempts
 from services.inference.caller import Caller
 from services.inference.calls import Calls
 from services.inference.completion import Completion
-from services.inference.errors import DeadlineExceeded, ProviderError
+from services.inference.errors import DeadlineExceeded, GaveUp, ProviderError
 from services.inference.finished import Arrived, Finished
 from services.inference.lanes.choice import Candidate, Choice
 from services.inference.lanes.gate import Busy
@@ -59,7 +59,7 @@ class Inference:
         except Park:
             metrics.PUT_ASIDE.labels(event.route.tier).inc()
             raise
-        except (ProviderError, DeadlineExceeded) as error:
+        except (ProviderError, DeadlineExceeded, GaveUp) as error:
             log.warning("gave up", tier=event.route.tier, code=error.code, attempts=attempts.calls, error=str(error))
             return (_failed(event, error, attempts, self._clock.now()),)
         return (_completed(event, candidate, completion, attempts, self._clock.now()),)

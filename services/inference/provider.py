@@ -4,6 +4,7 @@ litellm takes seconds to import and, unless told otherwise, fetches its price ta
 is imported when the service starts, with ``LITELLM_LOCAL_MODEL_COST_MAP`` set.
 """
 
+import asyncio
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ from services.inference.errors import (
     ProviderAuth,
     ProviderError,
     ProviderFault,
+    ProviderMissing,
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
@@ -62,7 +64,7 @@ MAPPED: Final[tuple[tuple[type[Exception], type[ProviderError]], ...]] = (
     (theirs.ServiceUnavailableError, ProviderFault),
     (theirs.BadGatewayError, ProviderFault),
     (theirs.APIResponseValidationError, ProviderFault),
-    (theirs.NotFoundError, ProviderRefused),
+    (theirs.NotFoundError, ProviderMissing),
     (theirs.UnprocessableEntityError, ProviderRefused),
     (theirs.BadRequestError, ProviderRefused),
 )
@@ -70,11 +72,22 @@ _STATUS: Final[Mapping[int, type[ProviderError]]] = {
     401: ProviderAuth,
     402: ProviderAuth,
     403: ProviderAuth,
+    404: ProviderMissing,
     408: ProviderTimeout,
+    409: ProviderFault,  # a lock or a conflict at the provider's: it passes
     429: RateLimited,
+    504: ProviderTimeout,
 }
+# What a provider says in ``code``: about a prompt, or that there is no money left, which no waiting helps.
+_CODES: Final[Mapping[str, type[ProviderError]]] = {
+    "content_filter": ContentFiltered,
+    "content_policy_violation": ContentFiltered,
+    "context_length_exceeded": ContextWindowExceeded,
+    "insufficient_quota": ProviderAuth,
+}
+# What litellm's own time needs to be heard of before ours.
+GRACE_S: Final = 0.5
 _NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-CONTENT_CODE: Final = "content_policy_violation"
 SERVER_ERRORS: Final = 500
 CLIENT_ERRORS: Final = 400
 
@@ -100,17 +113,22 @@ class Provider:
         """
         tokens = min(request.max_output_tokens or tier.max_output_tokens, tier.max_output_tokens)
         try:
-            response = await litellm.acompletion(
-                messages=_messages(request),
-                max_tokens=tokens,
-                temperature=request.temperature,
-                top_p=request.top_p,
-                response_format=_response_format(request.output_format),
-                timeout=timeout_s,
-                num_retries=0,
-                max_retries=0,
-                **self._targets[lane.name],
-            )
+            # litellm's time is for each read: an answer that drips never exceeds it.
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                response = await litellm.acompletion(
+                    messages=_messages(request),
+                    max_tokens=tokens,
+                    temperature=request.temperature,
+                    top_p=request.top_p,
+                    response_format=_response_format(request.output_format),
+                    extra_headers={"x-request-id": str(request.id)},
+                    timeout=timeout_s,
+                    num_retries=0,
+                    max_retries=0,
+                    **self._targets[lane.name],
+                )
+        except TimeoutError as error:
+            raise ProviderTimeout(f"no whole answer within {timeout_s:g} s") from error
         except Exception as error:
             failure = translated(error)
             failure.said = _said_in_error(error)
@@ -198,18 +216,33 @@ class Provider:
 
 
 def translated(error: Exception) -> ProviderError:
-    """A litellm exception as one of ours."""
-    kind = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
-    status = getattr(error, "status_code", None)
-    if CONTENT_CODE in str(getattr(error, "code", None) or getattr(error, "body", None) or _cause_body(error)):
-        kind = ContentFiltered  # litellm knows it by the message only
-    if isinstance(status, int) and (kind is None or status in _STATUS):
-        kind = _STATUS.get(status, kind) or _by_status(status)
-    if kind in (None, ProviderFault) and _is_connection_error(error):
-        kind = ProviderUnreachable
+    """A litellm exception as one of ours; docs/errors.md has the table."""
     message = _storable(str(error).removeprefix("litellm.")[:500])
-    known = status if isinstance(status, int) else None
-    return (kind or ProviderFault)(message, retry_after_s=retry_after_s(error), status=known)
+    return _kind(error)(message, retry_after_s=retry_after_s(error), status=_answered(error))
+
+
+def _kind(error: Exception) -> type[ProviderError]:
+    """What the provider answered decides, then litellm's class.
+
+    litellm also goes by words anywhere in the answer, and makes a rate limit of a 400 that repeats a prompt about one.
+    """
+    named = next((ours for known, ours in MAPPED if isinstance(error, known)), None)
+    status = _answered(error)
+    if status is None:
+        if named in (None, ProviderFault) and _is_connection_error(error):
+            return ProviderUnreachable
+        said = getattr(error, "status_code", None)
+        if isinstance(said, int):
+            return _STATUS.get(said) or named or _by_status(said)
+        return named or ProviderFault
+    kind = _STATUS.get(status) or _by_status(status)
+    if kind is RateLimited and _by_code(error) is ProviderAuth:
+        return ProviderAuth
+    if kind is ProviderRefused:
+        about_prompt = _by_code(error) or named
+        if about_prompt in (ContextWindowExceeded, ContentFiltered):
+            return about_prompt
+    return kind
 
 
 def _by_status(status: int) -> type[ProviderError]:
@@ -253,18 +286,29 @@ def _hidden_headers(response: Any) -> Mapping[str, str]:
     }
 
 
-def _cause_body(error: Exception) -> object:
-    return getattr(error.__cause__ or error.__context__, "body", None)
-
-
-def _is_connection_error(error: BaseException) -> bool:
-    """Whether no connection is at the bottom of it: litellm tells it as an error of the server."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, as far as this call goes: beyond an error of ours lies an earlier one."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, httpx.ConnectError | ConnectionRefusedError):
-            return True
+    while cause is not None and not isinstance(cause, ProviderError):
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
+
+
+def _answered(error: Exception) -> int | None:
+    """The status that the provider answered with, where it is known; litellm's errors have some of their own."""
+    answers = (cause.response for cause in _causes(error) if isinstance(cause, httpx.HTTPStatusError))
+    return next((answer.status_code for answer in answers), None)
+
+
+def _by_code(error: Exception) -> type[ProviderError] | None:
+    """What the ``code`` in the provider's answer says about the prompt, if anything; litellm adds codes of its own."""
+    codes = (getattr(cause, "code", None) for cause in _causes(error))
+    return next((_CODES[code] for code in codes if isinstance(code, str) and code in _CODES), None)
+
+
+def _is_connection_error(error: Exception) -> bool:
+    """Whether no connection is at the bottom of it: litellm tells it as an error of the server."""
+    return any(isinstance(cause, httpx.ConnectError | ConnectionRefusedError) for cause in _causes(error))
 
 
 def _messages(request: Request) -> list[dict[str, str]]:

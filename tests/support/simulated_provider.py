@@ -1,148 +1,85 @@
-"""A SIMULATED provider: the OpenAI protocol (chat completions, embeddings) over HTTP on loopback, scripted by the test.
+"""The SIMULATED provider of infra/simulator: answers what a test scripted, in order, and then as it does by itself."""
 
-Nothing here is a model. It answers what the test scripted, in order, then a fixed text or made-up vectors, and counts
-the calls.
-"""
-
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from infra.simulator import openai
+from infra.simulator.engine import ANONYMOUS, Ongoing, Simulator
+from infra.simulator.openai import ChatBody, EmbeddingsBody
+from infra.simulator.reply import Reply
+from infra.simulator.scenario import Scenario
+from infra.simulator.server import serving
 
 TEXT: Final = "A simulated answer."
-DIMENSIONS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One scripted answer.
-
-    Attributes:
-        stalls: never answer; the client has to give up.
-    """
-
-    status: int = 200
-    body: object = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    stalls: bool = False
+def raw(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Any body; text is sent as it is, all else as JSON."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    return Reply(status, (text.encode(),), headers or {})
 
 
 def answer(
     text: str | None = TEXT, *, finish_reason: str = "stop", input_tokens: int = 7, output_tokens: int = 5
-) -> Outcome:
+) -> Reply:
     """A completion."""
-    body = {
-        "id": "chatcmpl-simulated",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "simulated",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
-        "usage": {
-            "prompt_tokens": input_tokens,
-            "completion_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        },
-    }
-    return Outcome(body=body)
+    done = openai.Completed("simulated", "chatcmpl-simulated", "", finish_reason, input_tokens, output_tokens)
+    body = openai.completion(done)
+    body["choices"][0]["message"]["content"] = text
+    return raw(body)
 
 
-def embeddings(vectors: Sequence[Sequence[float]], *, input_tokens: int = 3) -> Outcome:
+def embeddings(vectors: Sequence[Sequence[float]], *, input_tokens: int = 3) -> Reply:
     """Embeddings, listed last one first: the protocol has an index, and no order."""
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = {"prompt_tokens": input_tokens, "total_tokens": input_tokens}
-    return Outcome(body={"object": "list", "data": data[::-1], "model": "simulated", "usage": usage})
+    return raw({"object": "list", "data": data[::-1], "model": "simulated", "usage": usage})
 
 
-def made_up(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """A vector of no meaning, the same for equal texts; not of length 1."""
-    return [float(1 + sum(text.encode()) % (7 + index)) for index in range(dimensions)]
-
-
-def error(status: int, message: str = "scripted", *, code: str | None = None, **headers: str) -> Outcome:
+def error(status: int, message: str = "scripted", *, code: str | None = None, **headers: str) -> Reply:
     """An error as the OpenAI API words it; header names with underscores for dashes."""
-    body = {"error": {"message": message, "type": "scripted_error", "param": None, "code": code}}
-    return Outcome(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    body = openai.error(message, "scripted_error", code=code)
+    return raw(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-EMPTY_CHOICES: Final = Outcome(
-    body={"id": "x", "object": "chat.completion", "created": 1, "model": "simulated", "choices": [], "usage": None}
+EMPTY_CHOICES: Final = raw(
+    {"id": "x", "object": "chat.completion", "created": 1, "model": "simulated", "choices": [], "usage": None}
 )
-GARBAGE: Final = Outcome(body="<html>this is no JSON")
-STALL: Final = Outcome(stalls=True)
+GARBAGE: Final = raw("<html>this is no JSON")
+STALL: Final = Reply(course="hang")
 
 
-class SimulatedProvider:
+class SimulatedProvider(Simulator):
     """A simulated OpenAI-compatible server.
 
     Attributes:
-        script: outcomes of the next calls, in order; when it is empty, a fixed answer.
+        script: replies to the next calls, in order.
         calls: the body of each call so far.
+        url: where it is served.
     """
 
-    def __init__(self) -> None:
-        self.script: list[Outcome] = []
+    def __init__(self, scenario: Scenario | None = None) -> None:
+        super().__init__(scenario or Scenario())
+        self.script: list[Reply] = []
         self.calls: list[dict[str, Any]] = []
         self.url = ""
-        self._closing = asyncio.Event()
 
-    @classmethod
     @asynccontextmanager
-    async def serving(cls) -> AsyncIterator["SimulatedProvider"]:
+    async def serving(self) -> AsyncIterator["SimulatedProvider"]:
         """Serve on a free port of the loopback interface while the block runs."""
-        provider = cls()
-        routes = [
-            Route("/v1/chat/completions", provider.complete, methods=["POST"]),
-            Route("/v1/embeddings", provider.embed, methods=["POST"]),
-        ]
-        app = Starlette(routes=routes)
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            provider.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-            config = uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
-            )
-            server = _Server(config)
-            task = asyncio.create_task(server.serve([listening]))
-            try:
-                yield provider
-            finally:
-                provider._closing.set()
-                server.should_exit = True
-                await task
+        async with serving(self) as address:
+            self.url = f"{address}/v1"
+            yield self
 
-    def expect(self, *outcomes: Outcome) -> None:
+    def expect(self, *replies: Reply) -> None:
         """Start over: forget the calls so far, and script the next ones."""
-        self.script = list(outcomes)
+        self.script = list(replies)
         self.calls = []
 
-    async def complete(self, request: Request) -> Response:
-        """``POST /v1/chat/completions``."""
-        return await self._respond(await request.json(), answer())
-
-    async def embed(self, request: Request) -> Response:
-        """``POST /v1/embeddings``."""
-        body = await request.json()
-        vectors = [made_up(text, body.get("dimensions") or DIMENSIONS) for text in body["input"]]
-        return await self._respond(body, embeddings(vectors))
-
-    async def _respond(self, body: dict[str, Any], otherwise: Outcome) -> Response:
-        self.calls.append(body)
-        outcome = self.script.pop(0) if self.script else otherwise
-        if outcome.stalls:
-            await self._closing.wait()
-        if isinstance(outcome.body, str):
-            return Response(outcome.body, outcome.status, dict(outcome.headers), media_type="application/json")
-        return JSONResponse(outcome.body, outcome.status, dict(outcome.headers))
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
+    def begin(self, body: ChatBody | EmbeddingsBody, *, key: str = ANONYMOUS, request_id: str | None = None) -> Ongoing:
+        self.calls.append(body.model_dump(exclude_unset=True))
+        ongoing = super().begin(body, key=key, request_id=request_id)
+        return replace(ongoing, reply=self.script.pop(0)) if self.script else ongoing

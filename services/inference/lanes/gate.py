@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from services.inference.errors import ProviderAuth, ProviderError, RateLimited
+from services.inference.errors import ProviderAuth, ProviderError, ProviderMissing, RateLimited
 from services.inference.lanes.breaker import Breaker
 from services.inference.lanes.limit import Limit
 from services.inference.lanes.pacing import Pace
@@ -32,7 +32,7 @@ PAUSE_LONGEST_S: Final = 20.0
 # Who was told the same time comes back spread over this share of the wait, and over so many seconds at the most.
 SPREAD: Final = 0.25
 SPREAD_MOST_S: Final = 5.0
-# A wrong key stays wrong until somebody changes it.
+# A wrong key, or the name of a model that is not there, stays so until somebody changes it.
 WRONG_KEY_S: Final = 60.0
 # Asleep no longer than this at a time: a word that a lane is well again is heard meanwhile.
 DOZE_S: Final = 0.25
@@ -316,9 +316,8 @@ class Gate:
             self._window.overloaded(now_s)
         if error.retry_after_s is not None:
             self._tell_to_wait(error.retry_after_s, error.code)
-        open_s = self._breaker.failed(
-            now_s, probe=leave.probe, for_s=WRONG_KEY_S if isinstance(error, ProviderAuth) else None
-        )
+        misconfigured = isinstance(error, ProviderAuth | ProviderMissing)
+        open_s = self._breaker.failed(now_s, probe=leave.probe, for_s=WRONG_KEY_S if misconfigured else None)
         if open_s is not None:
             log.warning("lane opened its breaker", lane=self.lane.name, seconds=round(open_s, 1), code=error.code)
             self._tell(self._clock.now() + timedelta(seconds=open_s), error.code, broken=True)

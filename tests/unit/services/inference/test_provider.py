@@ -1,6 +1,5 @@
 """What providers do, as one of our errors; against a SIMULATED provider on loopback (tests/support)."""
 
-import json
 import math
 import socket
 from collections.abc import AsyncIterator
@@ -10,6 +9,9 @@ import litellm
 import pytest
 import pytest_asyncio
 
+from infra.simulator.openai import vector
+from infra.simulator.reply import Reply
+from infra.simulator.scenario import Answer, Scenario
 from services.inference.completion import Completion, Embedded
 from services.inference.errors import (
     ContentFiltered,
@@ -17,6 +19,7 @@ from services.inference.errors import (
     ProviderAuth,
     ProviderError,
     ProviderFault,
+    ProviderMissing,
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
@@ -31,12 +34,11 @@ from tests.support.simulated_provider import (
     GARBAGE,
     STALL,
     TEXT,
-    Outcome,
     SimulatedProvider,
     answer,
     embeddings,
     error,
-    made_up,
+    raw,
 )
 
 pytestmark = [
@@ -47,11 +49,13 @@ pytestmark = [
 ]
 
 POLICY = make.policy()
+DIMENSIONS = 4
+SCENARIO = Scenario(answer=Answer(dimensions=DIMENSIONS))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[SimulatedProvider]:
-    async with SimulatedProvider.serving() as simulated:
+    async with SimulatedProvider(SCENARIO).serving() as simulated:
         yield simulated
         await litellm.close_litellm_async_clients()  # type: ignore[attr-defined,no-untyped-call]  # lazily theirs
 
@@ -64,7 +68,7 @@ def simulated(server: SimulatedProvider) -> SimulatedProvider:
 
 async def call(
     simulated: SimulatedProvider,
-    *script: Outcome,
+    *script: Reply,
     policy: Policy = POLICY,
     tier: str = "light",
     timeout_s: float = 5,
@@ -144,7 +148,7 @@ async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated
     ("outcome", "kind"),
     [
         pytest.param(error(429), RateLimited, id="429"),
-        pytest.param(error(429, code="insufficient_quota"), RateLimited, id="429 quota"),
+        pytest.param(error(429, code="insufficient_quota"), ProviderAuth, id="429 quota"),
         pytest.param(error(500), ProviderFault, id="500"),
         pytest.param(error(502), ProviderFault, id="502"),
         pytest.param(error(503), ProviderFault, id="503"),
@@ -154,13 +158,13 @@ async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated
         pytest.param(error(401), ProviderAuth, id="401"),
         pytest.param(error(402), ProviderAuth, id="402"),
         pytest.param(error(403), ProviderAuth, id="403"),
-        pytest.param(error(404), ProviderRefused, id="404"),
+        pytest.param(error(404), ProviderMissing, id="404"),
         pytest.param(error(408), ProviderTimeout, id="408"),
         pytest.param(error(413), ProviderRefused, id="413"),
         pytest.param(error(422), ProviderRefused, id="422"),
         pytest.param(error(418), ProviderRefused, id="418"),
-        pytest.param(Outcome(500, "<html>Bad</html>"), ProviderFault, id="500 no JSON"),
-        pytest.param(Outcome(502, ""), ProviderFault, id="502 empty"),
+        pytest.param(raw("<html>Bad</html>", 500), ProviderFault, id="500 no JSON"),
+        pytest.param(raw("", 502), ProviderFault, id="502 empty"),
         pytest.param(
             error(400, "This model's maximum context length is 8 tokens.", code="context_length_exceeded"),
             ContextWindowExceeded,
@@ -179,8 +183,8 @@ async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated
         pytest.param(answer(finish_reason="content_filter"), ContentFiltered, id="filtered answer"),
         pytest.param(answer(None, finish_reason="content_filter"), ContentFiltered, id="filtered whole answer"),
         pytest.param(GARBAGE, ProviderFault, id="garbage"),
-        pytest.param(Outcome(body={}), ProviderFault, id="empty object"),
-        pytest.param(Outcome(body=[]), ProviderFault, id="a list"),
+        pytest.param(raw({}), ProviderFault, id="empty object"),
+        pytest.param(raw([]), ProviderFault, id="a list"),
         pytest.param(EMPTY_CHOICES, ProviderFault, id="no choices"),
         pytest.param(answer(None), ProviderFault, id="null text"),
         pytest.param(answer(""), ProviderFault, id="no text"),
@@ -189,7 +193,7 @@ async def test_a_request_never_gets_more_tokens_than_its_tier_may_give(simulated
     ],
 )
 async def test_every_way_to_fail_is_one_of_our_errors(
-    simulated: SimulatedProvider, outcome: Outcome, kind: type[ProviderError]
+    simulated: SimulatedProvider, outcome: Reply, kind: type[ProviderError]
 ) -> None:
     with pytest.raises(ProviderError) as raised:
         await call(simulated, outcome)
@@ -257,13 +261,7 @@ async def test_an_answer_cut_by_its_limit_is_an_answer(simulated: SimulatedProvi
 
 @pytest.mark.parametrize(("text", "stored"), [("a\x00b", "a\ufffdb"), ("🦫 ok", "🦫 ok"), ("a\ud800b", "a\ufffdb")])
 async def test_what_cannot_be_stored_is_replaced(simulated: SimulatedProvider, text: str, stored: str) -> None:
-    body = answer("PLACE").body
-    if text.isprintable():
-        completion = await call(simulated, answer(text))
-    else:
-        raw = json.dumps(body).replace("PLACE", json.dumps(text)[1:-1])
-        completion = await call(simulated, Outcome(body=raw))
-    assert completion.text == stored
+    assert (await call(simulated, answer(text))).text == stored
 
 
 async def test_the_policys_price_counts_before_any_list(simulated: SimulatedProvider) -> None:
@@ -325,7 +323,7 @@ async def test_a_time_that_is_no_number_is_no_time() -> None:
 
 async def embed(
     simulated: SimulatedProvider,
-    *script: Outcome,
+    *script: Reply,
     texts: tuple[str, ...] = ("one", "two"),
     model: str = "local/vectors",
     dimensions: int | None = None,
@@ -338,7 +336,7 @@ async def embed(
 
 async def test_vectors_come_in_the_order_of_their_texts(simulated: SimulatedProvider) -> None:
     embedded = await embed(simulated)
-    assert embedded.vectors == [made_up("one"), made_up("two")] != [made_up("two"), made_up("one")]
+    assert embedded.vectors == [vector("one", DIMENSIONS), vector("two", DIMENSIONS)]
     (sent,) = simulated.calls
     assert (sent["model"], sent["input"], sent["encoding_format"]) == ("vectors", ["one", "two"], "float")
 
@@ -375,14 +373,14 @@ async def test_vectors_cost_what_the_list_or_the_policy_says(simulated: Simulate
         pytest.param(error(400), ProviderRefused, id="400"),
         pytest.param(error(401), ProviderAuth, id="401"),
         pytest.param(GARBAGE, ProviderFault, id="garbage"),
-        pytest.param(Outcome(body={}), ProviderFault, id="empty object"),
+        pytest.param(raw({}), ProviderFault, id="empty object"),
         pytest.param(embeddings([[1.0]]), ProviderFault, id="too few"),
         pytest.param(embeddings([[1.0], []]), ProviderFault, id="an empty one"),
         pytest.param(embeddings([[1.0], ["x"]]), ProviderFault, id="words"),  # type: ignore[list-item]  # as it may come
     ],
 )
 async def test_embeddings_fail_as_one_of_our_errors(
-    simulated: SimulatedProvider, outcome: Outcome, kind: type[ProviderError]
+    simulated: SimulatedProvider, outcome: Reply, kind: type[ProviderError]
 ) -> None:
     with pytest.raises(ProviderError) as raised:
         await embed(simulated, outcome)
