@@ -13,6 +13,8 @@ from shared.events import (
     Event,
     LaneThrottled,
     RequestAccepted,
+    RequestCancelled,
+    RequestDropped,
     RequestMissed,
     RequestRejected,
     RequestRouted,
@@ -102,6 +104,8 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "excerpt": '{"inptu": "hello"}',
         "rejected_at": _THEN,
     },
+    RequestCancelled: {"request_id": _ID, "tenant": "acme", "cancelled_at": _LATER},
+    RequestDropped: {"request_id": _ID, "tenant": "acme", "dropped_at": _LATER},
     ResponseCompleted: {
         "request_id": _ID,
         "tenant": "acme",

@@ -161,6 +161,7 @@ def _completed(event: RequestRouted, completion: Completion, attempts: int, now:
         completed_at=now,
         key=event.key,
         reply=request.reply,
+        replay=request.replay,
         metadata=request.metadata,
     )
 
@@ -180,6 +181,7 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: int, now: datet
         exact=event.key.exact if event.key else None,
         prompt_at_fault=error.prompt_at_fault,
         reply=request.reply,
+        replay=request.replay,
         metadata=request.metadata,
     )
 

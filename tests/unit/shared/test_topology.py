@@ -2,13 +2,14 @@
 
 import pytest
 
-from shared.events import EVENTS, Event
+from shared.events import EVENTS, Event, RequestCancelled
 from shared.examples import example
 from shared.memory import matches
 from shared.topology import (
     ACCEPTED,
     ALL_EVENTS,
     CACHE_EVENTS,
+    CANCELLATIONS,
     COUNTED,
     DEAD,
     MISSED,
@@ -80,6 +81,8 @@ def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_t
     event = example(kind)
     if event.routing_key.startswith("topic."):  # to each replica's own queue, where it is away it has missed little
         assert takers(event, TOPIC_EVENTS) == {""}
+    elif kind is RequestCancelled:
+        assert takers(event, CANCELLATIONS) == {""}
     elif not kind.MANDATORY:
         assert takers(event, router_events(("light", "premium"))) == {""}
     else:

@@ -193,7 +193,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(house: House) -> Non
 
 
 async def test_a_conflict_is_seen_by_a_replica_that_has_only_the_row(house: House) -> None:
-    house.pool.rows = [{"digest": "another body's", "status": None, "body": None}]
+    house.pool.rows = [{"digest": "another body's", "replay": 0, "status": None, "body": None}]
     problem(await house.post(Idempotency_Key="k-1"), 422, "idempotency_conflict")
 
 
@@ -327,14 +327,14 @@ async def test_a_request_of_another_tenant_is_404_queued_or_finished(house: Hous
 
 async def test_a_result_comes_from_its_row_where_memory_has_none(house: House) -> None:
     event = make.completed(source="cache")
-    house.pool.rows = [{"digest": "d", "status": "completed", "body": event.model_dump_json()}]
+    house.pool.rows = [{"digest": "d", "replay": 0, "status": "completed", "body": event.model_dump_json()}]
     shown = (await house.get(event.request_id)).json()
     assert (shown["status"], shown["source"]) == ("completed", "cache")
 
 
 async def test_a_rejected_submission_is_shown_as_failed(house: House) -> None:
     event = make.failed(code="invalid_request", attempts=0)
-    house.pool.rows = [{"digest": None, "status": "failed", "body": event.model_dump_json()}]
+    house.pool.rows = [{"digest": None, "replay": 0, "status": "failed", "body": event.model_dump_json()}]
     assert (await house.get(event.request_id)).json()["error"]["code"] == "invalid_request"
 
 
