@@ -92,6 +92,10 @@ class HttpClient(_Http):
         """The request as it is now."""
         return await self._get(f"/v1/requests/{quote(request_id, safe='')}")
 
+    async def cancel(self, request_id: str) -> dict[str, Any]:
+        """Say that a request is needed no more; returns it as it is now."""
+        return await self._post(f"/v1/requests/{quote(request_id, safe='')}/cancel", {})
+
     async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
         """Submit and stay until there is a result, however long it takes."""
         shown = await self.submit(body, wait_s=LONGEST_WAIT_S)

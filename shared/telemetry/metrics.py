@@ -17,6 +17,9 @@ PROCESSING = Histogram(
 UNSETTLED = Gauge("forebay_messages_unsettled", "Deliveries taken and not yet settled", ["queue"])
 CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to the broker")
 
+# cache, router and inference
+CANCELLED = Counter("forebay_requests_cancelled", "Requests ended because their clients need them no more")
+
 # ingest
 ADMITTED = Counter("forebay_requests_admitted", "Submissions accepted", ["door", "priority"])
 REFUSED = Counter("forebay_requests_refused", "Submissions refused", ["door", "code"])
