@@ -86,6 +86,7 @@ TICKS = Counter("forebay_write_transactions", "Write transactions committed")
 ROWS = Counter("forebay_rows_written", "Rows new to the database", ["table"])
 TICK_SECONDS = Histogram("forebay_write_transaction_seconds", "Duration of one write transaction", buckets=_SECONDS)
 POISON = Counter("forebay_poison_rows", "Events that could not be stored and were dead-lettered")
+REPLAYED = Counter("forebay_requests_replayed", "Failed requests run anew, by what they had failed of", ["code"])
 UNCACHED = Counter("forebay_answers_uncached", "Answers that become no cache entry, by reason", ["reason"])
 REMOVED = Counter("forebay_cache_entries_removed", "Entries deleted: expired, invalidated or evicted", ["reason"])
 

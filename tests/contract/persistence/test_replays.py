@@ -103,7 +103,8 @@ async def test_a_failure_that_is_dropped_stays_the_result_and_one_of_a_later_run
     await writer.records(make.failed(request), make.completed(other))
     drops = [RequestDropped(request_id=each.id, tenant="acme", dropped_at=START) for each in (other, request)]
     await writer.records(*drops, *drops)
-    assert dict(await db.all("SELECT id, dropped_at FROM responses")) == {request.id: START, other.id: None}
+    rows = await db.all("SELECT id, dropped_at FROM responses")
+    assert {row["id"]: row["dropped_at"] for row in rows} == {request.id: START, other.id: None}
     assert await result(db, request.id) == ("failed", "rate_limited", 0)
     await writer.records(make.failed(again(request)))
     await writer.records(drops[1])  # of the run before
