@@ -145,6 +145,38 @@ class CacheClient(_Http):
         return await self._post("/v1/lookup", body)
 
 
+class DeadClient(_Http):
+    """Asks a replica of persistence, at its own address, about failed requests and dead letters; raises Refused."""
+
+    async def listed(self, **said: object) -> dict[str, Any]:
+        """Failures that are to be looked after, and how many there are of each class."""
+        return await self._asked("GET", "/v1/dead", params=said)
+
+    async def show(self, request_id: str) -> dict[str, Any]:
+        """One failure, with the whole request."""
+        return await self._get(f"/v1/dead/{quote(request_id, safe='')}")
+
+    async def replay(self, said: Mapping[str, object]) -> dict[str, Any]:
+        """Run failed requests anew."""
+        return await self._post("/v1/dead/replay", said)
+
+    async def drop(self, said: Mapping[str, object]) -> dict[str, Any]:
+        """Take failures off the list."""
+        return await self._post("/v1/dead/drop", said)
+
+    async def queues(self) -> dict[str, Any]:
+        """The queues of dead letters, and how many letters each has."""
+        return await self._get("/v1/dead/queues")
+
+    async def letters(self, queue: str, *, limit: int) -> dict[str, Any]:
+        """Some letters of a queue, which stay there."""
+        return await self._asked("GET", f"/v1/dead/queues/{quote(queue, safe='')}", params={"limit": limit})
+
+    async def purge(self, queue: str) -> dict[str, Any]:
+        """Delete all letters of a queue."""
+        return await self._asked("DELETE", f"/v1/dead/queues/{quote(queue, safe='')}")
+
+
 class AmqpClient:
     """Publishes requests to the exchange, and collects terminal events from a reply queue of its own."""
 
