@@ -42,7 +42,9 @@ def replayed(failure: Failure, terms: Terms, now: datetime) -> Request | NoFailu
     too_late = request.deadline is not None and request.deadline <= now
     if too_late and not terms.ignore_deadline:
         return NoFailure(
-            request.id, "deadline_passed", f"its deadline {request.deadline} has passed: ignore it (ignore_deadline)"
+            request.id,
+            "deadline_passed",
+            f"its deadline {request.deadline} has passed: ignore_deadline runs it all the same",
         )
     return request.model_copy(
         update={
