@@ -92,6 +92,10 @@ class HttpClient(_Http):
         """The request as it is now."""
         return await self._get(f"/v1/requests/{quote(request_id, safe='')}")
 
+    async def cancel(self, request_id: str) -> dict[str, Any]:
+        """Say that a request is needed no more; returns it as it is now."""
+        return await self._post(f"/v1/requests/{quote(request_id, safe='')}/cancel", {})
+
     async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
         """Submit and stay until there is a result, however long it takes."""
         shown = await self.submit(body, wait_s=LONGEST_WAIT_S)
@@ -139,6 +143,38 @@ class CacheClient(_Http):
     async def lookup(self, body: Mapping[str, object]) -> dict[str, Any]:
         """What the cache would answer to a submission, and why; nothing is bought or counted."""
         return await self._post("/v1/lookup", body)
+
+
+class DeadClient(_Http):
+    """Asks a replica of persistence, at its own address, about failed requests and dead letters; raises Refused."""
+
+    async def listed(self, **said: object) -> dict[str, Any]:
+        """Failures that are to be looked after, and how many there are of each class."""
+        return await self._asked("GET", "/v1/dead", params=said)
+
+    async def show(self, request_id: str) -> dict[str, Any]:
+        """One failure, with the whole request."""
+        return await self._get(f"/v1/dead/{quote(request_id, safe='')}")
+
+    async def replay(self, said: Mapping[str, object]) -> dict[str, Any]:
+        """Run failed requests anew."""
+        return await self._post("/v1/dead/replay", said)
+
+    async def drop(self, said: Mapping[str, object]) -> dict[str, Any]:
+        """Take failures off the list."""
+        return await self._post("/v1/dead/drop", said)
+
+    async def queues(self) -> dict[str, Any]:
+        """The queues of dead letters, and how many letters each has."""
+        return await self._get("/v1/dead/queues")
+
+    async def letters(self, queue: str, *, limit: int) -> dict[str, Any]:
+        """Some letters of a queue, which stay there."""
+        return await self._asked("GET", f"/v1/dead/queues/{quote(queue, safe='')}", params={"limit": limit})
+
+    async def purge(self, queue: str) -> dict[str, Any]:
+        """Delete all letters of a queue."""
+        return await self._asked("DELETE", f"/v1/dead/queues/{quote(queue, safe='')}")
 
 
 class AmqpClient:

@@ -39,6 +39,8 @@ OTHER_PREFIX: Final = "cloudEvents:"
 JSON: Final = "application/json"
 # Parts of a terminal event that are for the services only.
 INTERNAL: Final = {"key", "exact", "reply"}
+# The attribute that says which run of its request a message belongs to; absent from those of the first.
+REPLAY: Final = "replay"
 # The resolution of a message's timestamp in AMQP 0-9-1.
 _A_SECOND: Final = timedelta(seconds=1)
 M = TypeVar("M", bound=BaseModel)
@@ -74,10 +76,12 @@ class BareTopic(Model):
 def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
     """The message of an event and, where a terminal event has a reply address, the copy for it.
 
-    The event's id is made of the request's id and the type, so that a handler that runs twice publishes the same
-    event twice, and whoever counts can tell.
+    The event's id is made of the request's id, the type and the run, so that a handler that runs twice publishes the
+    same event twice, and whoever counts can tell.
     """
     event_id = f"{event.subject}/{event.TYPE}"
+    if event.run:
+        event_id += f"/{event.run}"
     headers = {
         PREFIX + "specversion": "1.0",
         PREFIX + "id": event_id,
@@ -88,6 +92,8 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         PREFIX + "tenant": event.owner,  # an extension attribute, for logs and for who filters by header
         tracing.HEADER: tracing.child(),
     }
+    if event.run:
+        headers[PREFIX + REPLAY] = str(event.run)
     message = Message(
         exchange=event.EXCHANGE.name,
         routing_key=event.routing_key,

@@ -259,6 +259,9 @@ class Request(Submission):
     digest: str = Field(description="SHA-256 of the submission, in hexadecimal: tells a repeat from a conflict")
     reply: ReplyAddress | None = None
     cache_control: CacheControl = CacheControl()
+    replay: NonNegativeInt = Field(
+        0, description="how often it was run anew after a failure; a result of an earlier run counts no more"
+    )
 
 
 def encode_vector(vector: Sequence[float]) -> str:
@@ -396,6 +399,11 @@ class Event(Model):
         raise NotImplementedError
 
     @property
+    def run(self) -> int:
+        """Which run of the request it belongs to: 0 for the one the client asked for, 1 for the first replay."""
+        return 0
+
+    @property
     def reply_address(self) -> ReplyAddress | None:
         """Who else gets a copy; terminal events only."""
         return None
@@ -414,6 +422,10 @@ class RequestEvent(Event):
     def owner(self) -> str:
         return self.request.tenant
 
+    @property
+    def run(self) -> int:
+        return self.request.replay
+
 
 class TerminalEvent(Event):
     """Base of the events that end a request."""
@@ -421,6 +433,7 @@ class TerminalEvent(Event):
     request_id: UUID
     tenant: Word = DEFAULT_TENANT
     reply: ReplyAddress | None = None
+    replay: NonNegativeInt = Field(0, description="of the request: which run this is the result of")
 
     @property
     def subject(self) -> UUID:
@@ -429,6 +442,10 @@ class TerminalEvent(Event):
     @property
     def owner(self) -> str:
         return self.tenant
+
+    @property
+    def run(self) -> int:
+        return self.replay
 
     @property
     def reply_address(self) -> ReplyAddress | None:
@@ -505,6 +522,52 @@ class RequestRejected(TerminalEvent):
     rejected_at: AwareDatetime
 
 
+class RequestCancelled(Event):
+    """Stop before spending: whoever meets the request before a provider is called ends it as cancelled."""
+
+    TYPE = "forebay.request.cancelled.v1"
+    EXCHANGE = REQUESTS
+    MANDATORY = False  # what a client asks for is: see services/ingest/http_door.py
+    PATTERN = "request.cancelled"
+
+    request_id: UUID
+    tenant: Word = DEFAULT_TENANT
+    cancelled_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.request_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+
+class RequestDropped(Event):
+    """A failed request is off the list of failures; its failure stays its result."""
+
+    TYPE = "forebay.request.dropped.v1"
+    EXCHANGE = REQUESTS
+    PATTERN = "request.dropped"
+
+    request_id: UUID
+    tenant: Word = DEFAULT_TENANT
+    replay: NonNegativeInt = Field(0, description="the run that failed; a later one that fails is listed again")
+    dropped_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.request_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+    @property
+    def run(self) -> int:
+        return self.replay
+
+
 class ResponseCompleted(TerminalEvent):
     """The answer: a request's terminal result."""
 
@@ -573,6 +636,8 @@ class ResponseFailed(TerminalEvent):
         return f"response.failed.{self.code}"
 
 
+# The code of a request that ended because its client cancelled it.
+CANCELLED = "cancelled"
 Terminal = ResponseCompleted | ResponseFailed | RequestRejected
 
 
@@ -992,6 +1057,7 @@ EVENTS: dict[str, type[Event]] = {
     event.TYPE: event
     for event in (
         *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
+        *(RequestCancelled, RequestDropped),
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
         *(RouterScored, LaneReported, LaneThrottled),

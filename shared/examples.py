@@ -14,6 +14,8 @@ from shared.events import (
     LaneReported,
     LaneThrottled,
     RequestAccepted,
+    RequestCancelled,
+    RequestDropped,
     RequestMissed,
     RequestRejected,
     RequestRouted,
@@ -103,6 +105,8 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "excerpt": '{"inptu": "hello"}',
         "rejected_at": _THEN,
     },
+    RequestCancelled: {"request_id": _ID, "tenant": "acme", "cancelled_at": _LATER},
+    RequestDropped: {"request_id": _ID, "tenant": "acme", "dropped_at": _LATER},
     ResponseCompleted: {
         "request_id": _ID,
         "tenant": "acme",

@@ -6,7 +6,7 @@ and bounds what a consumer holds. The contract suite runs on it and on the real 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -77,8 +77,7 @@ class MemoryBroker:
         """Route all; raises Unroutable and BrokerUnavailable."""
         for message in messages:
             await asyncio.sleep(0)
-            if not self.connected:
-                raise BrokerUnavailable("the broker is not connected")
+            self._check()
             lines = self._bound(message)
             if not lines and message.mandatory:
                 raise Unroutable(f"no queue takes {message.routing_key!r} on {message.exchange!r}")
@@ -117,8 +116,7 @@ class MemoryBroker:
     @asynccontextmanager
     async def subscribe(self, queue: Queue, *, prefetch: int) -> AsyncIterator["MemorySubscription"]:
         """Consume a queue that was declared, or a private one."""
-        if not self.connected:
-            raise BrokerUnavailable("the broker is not connected")
+        self._check()
         line = _Line(queue) if queue.exclusive else self._lines[queue.name]
         if queue.exclusive:
             self._own.append(line)
@@ -129,6 +127,33 @@ class MemoryBroker:
             subscription.lose()
             if queue.exclusive:
                 self._own.remove(line)
+
+    async def waiting(self, queue: Queue) -> int:
+        """How many messages of a queue are ready."""
+        self._check()
+        return self.depth(queue.name)
+
+    async def browse(
+        self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = lambda _: False
+    ) -> Sequence[Message]:
+        """Up to so many messages of a queue, oldest first; they stay there, but for those that ``takes`` picks."""
+        self._check()
+        ready = self._lines[queue.name].ready
+        found = list(ready)[:limit]
+        for stored in found:
+            if takes(stored.message):
+                ready.remove(stored)
+        return [stored.message for stored in found]
+
+    async def purge(self, queue: Queue) -> int:
+        """Delete what is ready in a queue; returns how many that were."""
+        count = await self.waiting(queue)
+        self._lines[queue.name].ready.clear()
+        return count
+
+    def _check(self) -> None:
+        if not self.connected:
+            raise BrokerUnavailable("the broker is not connected")
 
     def depth(self, queue: str) -> int:
         """Messages of a queue that are ready."""

@@ -8,7 +8,7 @@ restore consumers silently and leave the acks of the old channel to fail.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -194,6 +194,43 @@ class RabbitBroker:
         for message in messages:
             if not message.mandatory:
                 session.publish_copy(message, within_s=self._publish_timeout_s)
+
+    async def waiting(self, queue: Queue) -> int:
+        """How many messages of a queue are ready; raises BrokerUnavailable."""
+        async with self._aside(queue) as channel:
+            declared = await channel.declare_queue(queue.name, passive=True)
+            return declared.declaration_result.message_count or 0
+
+    async def browse(
+        self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = lambda _: False
+    ) -> Sequence[Message]:
+        """Up to so many messages of a queue, in its order; they stay there, but for those that ``takes`` picks.
+
+        Nobody else is given them meanwhile, and they may come in another order then. Raises BrokerUnavailable.
+        """
+        found: list[Message] = []
+        async with self._aside(queue) as channel:
+            source = await channel.get_queue(queue.name, ensure=False)
+            while len(found) < limit and (got := await source.get(fail=False)) is not None:
+                found.append(_from_wire(got).message)
+                if takes(found[-1]):
+                    await got.ack()
+        return found
+
+    async def purge(self, queue: Queue) -> int:
+        """Delete what is ready in a queue; returns how many that were. Raises BrokerUnavailable."""
+        async with self._aside(queue) as channel:
+            source = await channel.get_queue(queue.name, ensure=False)
+            return (await source.purge()).message_count or 0
+
+    @asynccontextmanager
+    async def _aside(self, queue: Queue) -> AsyncIterator[abc.AbstractChannel]:
+        """A channel to look at a queue; what was taken and not acknowledged goes back when it is closed."""
+        try:
+            async with self._now().channel() as channel:
+                yield channel
+        except LOST as error:
+            raise BrokerUnavailable(f"looking at {queue.name}: {error}") from error
 
     @asynccontextmanager
     async def subscribe(self, queue: Queue, *, prefetch: int) -> AsyncIterator["RabbitSubscription"]:

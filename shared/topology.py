@@ -127,6 +127,7 @@ RECORDS = Queue(
     (
         Binding(REQUESTS, "request.accepted.*"),
         Binding(REQUESTS, "request.rejected"),
+        Binding(REQUESTS, "request.dropped"),
         Binding(RESPONSES, "response.completed.*"),
         Binding(RESPONSES, "response.failed.*"),
         Binding(SIGNALS, "cache.audited"),
@@ -150,6 +151,8 @@ CACHE_EVENTS = Queue(
         Binding(SIGNALS, "topic.settled"),
     ),
 )
+# What a replica that may spend, or may spare it, hears of clients: these requests need no answer any more.
+CANCELLATIONS = Queue("", (Binding(REQUESTS, "request.cancelled"),))
 # What a replica of trends hears of the others, itself, and whoever announces topics.
 TOPIC_EVENTS = Queue("", (Binding(SIGNALS, "topic.*"),))
 ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding(SIGNALS, "#")))

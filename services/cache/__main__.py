@@ -3,6 +3,7 @@
 from services.cache.assembly import Cache, embedder
 from shared import database, service, topology
 from shared.background import background
+from shared.cancellation import Cancellations
 
 
 async def wire(it: service.Service) -> None:
@@ -15,7 +16,9 @@ async def wire(it: service.Service) -> None:
     it.consume(topology.WARM, cache.warming.brought)
     # Those who wait for another's answer must not keep the others out.
     concurrency = it.settings.prefetch + it.policy.cache.max_waiting
-    it.consume(topology.ACCEPTED, cache.handler.accepted, concurrency=concurrency)
+    cancelled = Cancellations(it.clock)
+    it.consume(topology.CANCELLATIONS, cancelled.heard)
+    it.consume(topology.ACCEPTED, cancelled.before(cache.handler.accepted), concurrency=concurrency)
     it.app.router.routes.extend(cache.admin.routes())
 
 

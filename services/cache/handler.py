@@ -103,7 +103,7 @@ class CacheHandler:
             return await self._alone(request, key, may)
         disappointed = 0
         while disappointed < MOST_WAITED_FOR:
-            leader = self._parts.in_flight.leader(request.id, key)
+            leader = self._parts.in_flight.leader(request.id, key, request.replay)
             if leader.request_id == request.id and not (leader.announced or leader.leading):
                 return await self._lead(request, key, leader)
             if self._too_late(request):
@@ -318,7 +318,7 @@ class CacheHandler:
         self, request: Request, key: CacheKey, answer: ResponseCompleted, similarity: float
     ) -> ResponseCompleted:
         if answer.request_id == request.id:  # asked twice under one id: told twice
-            return answer.model_copy(update={"reply": request.reply})
+            return answer.model_copy(update={"reply": request.reply, "replay": request.replay})
         metrics.LOOKUPS.labels("coalesced").inc()
         similarity = min(similarity, SAME if answer.similarity is None else answer.similarity)
         same = answer.key is not None and answer.key.exact == key.exact and _first_hand(answer)
@@ -350,6 +350,7 @@ class CacheHandler:
             completed_at=self._clock.now(),
             key=key,
             reply=request.reply,
+            replay=request.replay,
             metadata=request.metadata,
             **answer,
         )
@@ -363,6 +364,7 @@ class CacheHandler:
             "failed_at": self._clock.now(),
             "attempts": 0,
             "reply": request.reply,
+            "replay": request.replay,
             "metadata": request.metadata,
         }
         metrics.LOOKUPS.labels("coalesced").inc()

@@ -40,6 +40,7 @@ class Leader:
         borrows: whether it waits for the answer of a near prompt itself; who is near to it may be far from that one.
         expires: seconds on the monotonic clock after which nobody waits for it any more.
         failure: what it ended with instead of an answer.
+        replay: which run of the request this is.
     """
 
     request_id: UUID
@@ -52,6 +53,7 @@ class Leader:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answer: ResponseCompleted | None = None
     failure: ResponseFailed | None = None
+    replay: int = 0
 
     async def wait(self, seconds: float) -> ResponseCompleted | None:
         """The answer; None when it failed or took longer."""
@@ -80,7 +82,7 @@ class InFlight:
         """Take note of what any replica announced."""
         match event:
             case RequestMissed(request=request, key=CacheKey(base=UUID()) as key):
-                leader = self.leader(request.id, key)
+                leader = self.leader(request.id, key, request.replay)
                 if leader.request_id == request.id:
                     leader.announced = True
                     if not leader.done.is_set():  # its call begins now, whatever it waited for before
@@ -94,25 +96,28 @@ class InFlight:
                     self._finish(led, event)
             case ResponseFailed(exact=UUID() as exact):
                 led = self._leaders.get(exact)
-                if led is not None and led.request_id == event.request_id:
+                if led is not None and led.request_id == event.request_id and led.replay <= event.replay:
                     led.failure = event
                     self.release(led)
             case _:
                 pass
         return ()
 
-    def leader(self, request_id: UUID, key: CacheKey) -> Leader:
-        """The request that leads for this very prompt: this one, where there is no other."""
+    def leader(self, request_id: UUID, key: CacheKey, replay: int = 0) -> Leader:
+        """The request that leads for this very prompt: this one, where there is no other.
+
+        One that is replayed does not wait for its own earlier run, unless that has an answer after all.
+        """
         self._forget_old()
         now = self._clock.monotonic()
         known = self._leaders.get(key.exact)
-        if known is not None and known.expires > now:
+        if known is not None and known.expires > now and not _superseded(known, request_id, replay):
             return known
         if known is not None:
             self.release(known)
         if len(key.prompt) > self._max_prompt_chars:
             key = key.model_copy(update={"prompt": ""})
-        leader = Leader(request_id, key, expires=now + self._patience_s)
+        leader = Leader(request_id, key, expires=now + self._patience_s, replay=replay)
         if len(self._leaders) < MOST_LEADERS:
             self._leaders[key.exact] = leader
             self._scopes.setdefault(key.scope, {})[key.exact] = leader
@@ -200,3 +205,7 @@ class InFlight:
         self._next_sweep = now + SWEEP_EVERY_S
         for leader in [leader for leader in self._leaders.values() if leader.expires <= now]:
             self.release(leader)
+
+
+def _superseded(leader: Leader, request_id: UUID, replay: int) -> bool:
+    return leader.request_id == request_id and leader.replay < replay and leader.answer is None

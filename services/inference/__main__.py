@@ -13,6 +13,7 @@ async def wire(it: service.Service) -> None:
     replica = Replica.assemble(it.policy, provider, pool, it.broker, it.clock)
     await it.enter(replica.lanes.sharing(it.broker))
     await it.enter(replica.calls)
+    it.consume(topology.CANCELLATIONS, replica.cancelled.heard)
     it.consume(topology.LANE_EVENTS, replica.lanes.heard, subscribed=replica.lanes.subscribed)
     it.consume(topology.TERMINAL_EVENTS, replica.finished.heard)
     for tier in it.policy.tiers:

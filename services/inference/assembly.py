@@ -11,6 +11,7 @@ from services.inference.handler import Inference
 from services.inference.lanes.lanes import Lanes
 from services.inference.shadow import Shadows
 from shared.broker import Broker
+from shared.cancellation import Cancellations
 from shared.clock import Clock
 from shared.events import Event
 from shared.policy import Policy
@@ -28,6 +29,7 @@ class Replica:
     shadows: Shadows
     lanes: Lanes
     finished: Finished
+    cancelled: Cancellations
     calls: Calls[Sequence[Event]]
 
     @classmethod
@@ -38,6 +40,7 @@ class Replica:
             await publish(broker, events, source="inference", now=clock.now())
 
         lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
-        caller = Caller(provider, clock, say=say, leave=calls.leave)
-        inference = Inference(lanes.choice, caller, calls, finished, clock)
-        return cls(inference, Shadows(lanes.choice, caller, clock), lanes, finished, calls)
+        cancelled = Cancellations(clock)
+        caller = Caller(provider, cancelled, clock, say=say, leave=calls.leave)
+        inference = Inference(lanes.choice, caller, calls, finished, cancelled, clock)
+        return cls(inference, Shadows(lanes.choice, caller, clock), lanes, finished, cancelled, calls)

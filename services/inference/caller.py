@@ -4,12 +4,12 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import structlog
 
 from services.inference.completion import Completion
-from services.inference.errors import DeadlineExceeded
+from services.inference.errors import Cancelled, DeadlineExceeded
 from services.inference.lanes.choice import Candidate
 from shared.clock import Clock
 from shared.errors import ForebayError
@@ -38,9 +38,14 @@ class Completes(Protocol):
 class Caller:
     """Makes calls and counts them."""
 
-    def __init__(self, provider: Completes, clock: Clock, *, say: Say, leave: Leave) -> None:
-        """``say`` publishes events, ``leave`` lets work go on that nobody waits for."""
+    def __init__(
+        self, provider: Completes, cancelled: Callable[[UUID], bool], clock: Clock, *, say: Say, leave: Leave
+    ) -> None:
+        """``cancelled`` tells whether a request is needed no more, ``say`` publishes events, ``leave`` lets work go on
+        that nobody waits for.
+        """
         self._provider = provider
+        self._cancelled = cancelled
         self._clock = clock
         self._say = say
         self._leave = leave
@@ -54,6 +59,7 @@ class Caller:
             Busy: the lane is to be left alone.
             ProviderError: the call failed.
             DeadlineExceeded: the request's deadline passed.
+            Cancelled: the request is needed no more; nothing was spent.
         """
         if math.isinf(left_s):
             return await self._counted(event.request, on, left_s)
@@ -72,8 +78,10 @@ class Caller:
         raise DeadlineExceeded("the deadline passed during the call")
 
     async def once(self, request: Request, on: Candidate, *, left_s: float = math.inf) -> Completion:
-        """One call when the lane lets it; raises Busy and ProviderError."""
+        """One call when the lane lets it; raises Busy, Cancelled and ProviderError."""
         async with on.gate.call(expected_tokens(request, on.terms), patience_s=PATIENCE_S, left_s=left_s) as leave:
+            if self._cancelled(request.id):
+                raise Cancelled(f"request {request.id} is needed no more")
             completion = await self._provider.complete(request, on.terms, on.lane, timeout_s=on.terms.timeout_s)
             leave.tokens = float(completion.usage.input_tokens + completion.usage.output_tokens)
             leave.said = completion.said

@@ -12,10 +12,12 @@ from shared.errors import ForebayError
 
 log = structlog.stdlib.get_logger(__name__)
 T = TypeVar("T")
+# A request, and the number of its run.
+Run = tuple[UUID, int]
 
 
 class Calls(Generic[T]):
-    """What is under way, at most one for each request.
+    """What is under way, at most one for each run of a request.
 
     The broker hands a request out again when the connection is lost; its provider does not know that, and goes on. So
     the work goes on here too, and whoever gets the request again waits for the same.
@@ -24,31 +26,31 @@ class Calls(Generic[T]):
     def __init__(self, orphaned: Callable[[T], Awaitable[None]]) -> None:
         """``orphaned`` gets the outcome of work that nobody waits for when it ends."""
         self._orphaned = orphaned
-        self._under_way: dict[UUID, asyncio.Task[T]] = {}
-        self._waiting: Counter[UUID] = Counter()
+        self._under_way: dict[Run, asyncio.Task[T]] = {}
+        self._waiting: Counter[Run] = Counter()
         self._left: set[asyncio.Task[None]] = set()
 
-    async def join(self, request_id: UUID, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def join(self, run: Run, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The outcome of a request's work: of what is under way already, else of what ``begin`` begins.
 
         It goes on if who waits here is cancelled.
         """
-        task = self._under_way.get(request_id)
+        task = self._under_way.get(run)
         if task is None:
-            task = asyncio.create_task(begin(), name=f"request {request_id}")
-            self._under_way[request_id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(request_id, None))
-        self._waiting[request_id] += 1
+            task = asyncio.create_task(begin(), name=f"request {run[0]}")
+            self._under_way[run] = task
+            task.add_done_callback(lambda _: self._under_way.pop(run, None))
+        self._waiting[run] += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled() and self._waiting[request_id] == 1:
-                self.leave(self._see_to_the_end(request_id, task))
+            if not task.cancelled() and self._waiting[run] == 1:
+                self.leave(self._see_to_the_end(run, task))
             raise
         finally:
-            self._waiting[request_id] -= 1
-            if not self._waiting[request_id]:
-                del self._waiting[request_id]
+            self._waiting[run] -= 1
+            if not self._waiting[run]:
+                del self._waiting[run]
 
     def leave(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something go on by itself."""
@@ -66,11 +68,11 @@ class Calls(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _see_to_the_end(self, request_id: UUID, task: "asyncio.Task[T]") -> None:
+    async def _see_to_the_end(self, run: Run, task: "asyncio.Task[T]") -> None:
         try:
             outcome = await task
         except ForebayError as error:
-            log.info("nobody waits for what failed", request_id=str(request_id), code=error.code)
+            log.info("nobody waits for what failed", request_id=str(run[0]), code=error.code)
             return
-        if not self._waiting[request_id]:
+        if not self._waiting[run]:
             await self._orphaned(outcome)

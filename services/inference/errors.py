@@ -132,3 +132,9 @@ class GaveUp(ForebayError):
     def __init__(self, last: Attempt, seconds: float) -> None:
         super().__init__(f"no further attempt after {seconds:g} s; the last one: {last.message}")
         self.code = last.code  # type: ignore[misc]  # of a class elsewhere
+
+
+class Cancelled(ForebayError):
+    """The request's client needs it no more."""
+
+    code = "cancelled"

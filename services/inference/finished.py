@@ -48,28 +48,28 @@ class Finished:
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
-        self._heard: OrderedDict[UUID, None] = OrderedDict()
+        self._heard: OrderedDict[tuple[UUID, int], None] = OrderedDict()
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of a result; nothing comes of it."""
         if isinstance(event, ResponseCompleted | ResponseFailed):
-            self._heard[event.request_id] = None
+            self._heard[event.request_id, event.replay] = None
             while len(self._heard) > MOST_KEPT:
                 self._heard.popitem(last=False)
         return ()
 
-    async def result_of(self, request_id: UUID) -> Sequence[Event] | None:
-        """What is to be said of a request that has its result; None for one that has none, as far as is known.
+    async def result_of(self, request_id: UUID, replay: int) -> Sequence[Event] | None:
+        """What is to be said of a run of a request that has its result; None for one that has none, as far as is known.
 
         What was heard on the exchange need not be said again: whoever listens has it. What is in PostgreSQL is said
         again: who asked may have come back since. A result that is on its way there, from a replica that is gone, is
         not seen: then the request is bought twice, which ``forebay_requests_seen_again`` counts.
         """
-        if request_id in self._heard:
+        if (request_id, replay) in self._heard:
             return ()
         try:
             async with database.reading("results", patience_s=PATIENCE_S):
-                row = await self._pool.fetchrow(SQL["result"], request_id)
+                row = await self._pool.fetchrow(SQL["result"], request_id, replay)
         except database.DatabaseUnavailable as error:
             log.warning("not known whether a request has its result", request_id=str(request_id), error=str(error))
             return None

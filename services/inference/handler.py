@@ -12,10 +12,11 @@ from services.inference.attempts import Attempts
 from services.inference.caller import Caller
 from services.inference.calls import Calls
 from services.inference.completion import Completion
-from services.inference.errors import DeadlineExceeded, GaveUp, ProviderError
+from services.inference.errors import Cancelled, DeadlineExceeded, GaveUp, ProviderError
 from services.inference.finished import Arrived, Finished
 from services.inference.lanes.choice import Candidate, Choice
 from services.inference.lanes.gate import Busy
+from shared.cancellation import Cancellations
 from shared.clock import Clock
 from shared.errors import ForebayError, Park
 from shared.events import Event, RequestRouted, ResponseCompleted, ResponseFailed
@@ -30,12 +31,19 @@ class Inference:
     """Runs requests on the lanes of the tier they were routed to."""
 
     def __init__(
-        self, choice: Choice, caller: Caller, calls: Calls[Sequence[Event]], finished: Finished, clock: Clock
+        self,
+        choice: Choice,
+        caller: Caller,
+        calls: Calls[Sequence[Event]],
+        finished: Finished,
+        cancelled: Cancellations,
+        clock: Clock,
     ) -> None:
         self._choice = choice
         self._caller = caller
         self._calls = calls
         self._finished = finished
+        self._cancelled = cancelled
         self._clock = clock
 
     async def routed(self, arrived: Arrived) -> Sequence[Event]:
@@ -46,11 +54,11 @@ class Inference:
         """
         event = arrived.event
         if arrived.again:
-            known = await self._finished.result_of(event.request.id)
+            known = await self._finished.result_of(event.request.id, event.request.replay)
             metrics.AGAIN.labels("run" if known is None else "finished").inc()
             if known is not None:
                 return known
-        return await self._calls.join(event.request.id, lambda: self._run(event))
+        return await self._calls.join((event.request.id, event.request.replay), lambda: self._run(event))
 
     async def _run(self, event: RequestRouted) -> Sequence[Event]:
         attempts = Attempts(event, self._choice, self._clock)
@@ -59,6 +67,8 @@ class Inference:
         except Park:
             metrics.PUT_ASIDE.labels(event.route.tier).inc()
             raise
+        except Cancelled:
+            return (self._cancelled.end(event, attempts=attempts.calls),)
         except (ProviderError, DeadlineExceeded, GaveUp) as error:
             log.warning("gave up", tier=event.route.tier, code=error.code, attempts=attempts.calls, error=str(error))
             return (_failed(event, error, attempts, self._clock.now()),)
@@ -114,6 +124,7 @@ def _completed(
         completed_at=now,
         key=event.key,
         reply=request.reply,
+        replay=request.replay,
         metadata=request.metadata,
     )
 
@@ -134,5 +145,6 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: Attempts, now: 
         exact=event.key.exact if event.key else None,
         prompt_at_fault=error.prompt_at_fault,
         reply=request.reply,
+        replay=request.replay,
         metadata=request.metadata,
     )

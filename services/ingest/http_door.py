@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -26,8 +27,8 @@ from services.ingest.topic_door import TopicDoor, TopicTold
 from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
 from shared.database import DatabaseUnavailable
-from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest
-from shared.events import CacheControl, Priority, Submission
+from shared.errors import BrokerUnavailable, ForebayError, IdempotencyConflict, InvalidRequest, Unroutable
+from shared.events import CacheControl, Priority, RequestCancelled, Submission
 from shared.problems import problem
 from shared.telemetry import metrics, tracing
 
@@ -160,11 +161,35 @@ class HttpDoor:
 
     async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:
         """The state of a request and, when it is finished, its result."""
+        result = await self._result(tenant_named(tenant, pointer=TENANT), request_id)
+        return _json(self._view(request_id, result), HTTPStatus.OK, {})
+
+    async def cancel(self, request: Request, request_id: UUID, tenant: TenantHeader = None) -> Response:
+        """Say that a request is needed no more: 202 once the broker has confirmed it; 200 with the result of one that
+        is finished, which stays as it is.
+
+        It ends as cancelled where no provider was called for it yet; one that is being answered gets its answer.
+        """
+        tracing.resume(request.headers.get(tracing.HEADER))
         owner = tenant_named(tenant, pointer=TENANT)
+        result = await self._result(owner, request_id)
+        if result is not None:
+            return _json(self._view(request_id, result), HTTPStatus.OK, {})
+        now = self._clock.now()
+        event = RequestCancelled(request_id=request_id, tenant=owner, cancelled_at=now)
+        messages = envelope.encode(event, source="ingest", now=now)
+        try:
+            await self._broker.publish([replace(message, mandatory=True) for message in messages])
+        except Unroutable as error:
+            raise BrokerUnavailable("no service that could heed this is running at the moment") from error
+        return _json(self._view(request_id, None), HTTPStatus.ACCEPTED, {})
+
+    async def _result(self, owner: str, request_id: UUID) -> Result | None:
+        """The result of a tenant's request, if it has one; 404 for an id that is not its own."""
         known = await self._results.find(owner, request_id)
         if known is None and not self._identities.ours(owner, request_id):
             raise HTTPException(HTTPStatus.NOT_FOUND, f"no request has the id {request_id}")
-        return _json(self._view(request_id, known.result if known else None), HTTPStatus.OK, {})
+        return known.result if known else None
 
 
 def _json(shown: RequestView, status: HTTPStatus, headers: dict[str, str]) -> Response:
@@ -221,6 +246,19 @@ def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, version: st
         response_model=RequestView,
         responses=responses(RequestView, {200: "its state and result"}, (HTTPStatus.NOT_FOUND,)),
     )(door.show)
+    app.post(
+        "/v1/requests/{request_id}/cancel",
+        status_code=HTTPStatus.ACCEPTED,
+        response_model=RequestView,
+        responses=responses(
+            RequestView,
+            {
+                200: "it was finished already: its result",
+                202: "told: it ends as cancelled if nothing was spent on it yet",
+            },
+            (HTTPStatus.NOT_FOUND,),
+        ),
+    )(door.cancel)
     cache.register(app)
     topics.register(app)
     _describe_bodies(app)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from shared.clock import Clock
 from shared.errors import InvalidRequest, RequestTooLarge
 from shared.events import (
-    AUTO,
     DEFAULT_TENANT,
     CacheControl,
     Priority,
@@ -22,7 +21,6 @@ from shared.events import (
     WrittenTurn,
 )
 from shared.policy import Policy
-from shared.policy.tiers import LOCAL
 
 _TENANT: TypeAdapter[str] = TypeAdapter(Word)
 _NOTHING_SAID = CacheControl()
@@ -59,7 +57,7 @@ class Intake:
         try:
             tier = self._policy.tier_of(submission.model)
         except KeyError:
-            known = ", ".join((AUTO, *tiers, *sorted({t.model.removeprefix(LOCAL) for t in tiers.values()})))
+            known = ", ".join(self._policy.names)
             raise InvalidRequest(f"unknown model {submission.model!r}; known: {known}", pointer="/model") from None
         most = tiers[tier].max_output_tokens if tier else max(t.max_output_tokens for t in tiers.values())
         if submission.max_output_tokens is not None and submission.max_output_tokens > most:

@@ -1,7 +1,8 @@
 """Results as ingest knows them: those it has just heard of, and those in PostgreSQL.
 
 Every replica follows all terminal events, so that a client may wait or ask at any of them. Memory is bounded and can be
-lost: the rows are the truth, they only come a tick later.
+lost: the rows are the truth, they only come a tick later. Only they tell that a failed request is being replayed, so
+whoever asks for a failure is told what they say.
 """
 
 import asyncio
@@ -57,6 +58,7 @@ class Results:
         self._pool = pool
         self._keep = keep
         self._recent: OrderedDict[UUID, Result] = OrderedDict()
+        self._replays: OrderedDict[UUID, int] = OrderedDict()  # results of earlier runs count no more
         self._admitted: OrderedDict[UUID, Admitted] = OrderedDict()
         self._waiting: dict[UUID, set[asyncio.Future[Result]]] = {}
         self._latency_ms: float | None = None
@@ -65,11 +67,12 @@ class Results:
         """Take note of a terminal event, and wake who waits for it."""
         if not isinstance(event, ResponseCompleted | ResponseFailed):
             raise UndecodableMessage(f"{event.TYPE} is no terminal event")
-        if event.request_id in self._recent:
-            return ()  # the first result is the one on record
+        known = self._known(event.request_id)
+        if known is not None and (known.replay >= event.replay or isinstance(known, ResponseCompleted)):
+            return ()  # the first result of a run is the one on record, and an answer stays
         kept = event.model_copy(update={"key": None}) if isinstance(event, ResponseCompleted) else event
         _remember(self._recent, event.request_id, kept, self._keep)
-        if isinstance(event, ResponseCompleted):
+        if isinstance(event, ResponseCompleted) and not event.replay:  # a replay's latency counts the time it lay dead
             newest, mean = event.latency_ms, self._latency_ms
             self._latency_ms = newest if mean is None else mean + NEWEST * (newest - mean)
         for waiter in self._waiting.get(event.request_id, ()):
@@ -99,8 +102,8 @@ class Results:
     def waiter(self, request_id: UUID) -> Iterator["asyncio.Future[Result]"]:
         """A future of the result; enter it before publishing, so that no answer is too quick to be heard."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        if request_id in self._recent:
-            future.set_result(self._recent[request_id])
+        if (known := self._known(request_id)) is not None:
+            future.set_result(known)
         waiting = self._waiting.setdefault(request_id, set())
         waiting.add(future)
         try:
@@ -118,25 +121,35 @@ class Results:
         Raises:
             DatabaseUnavailable: memory does not know, and PostgreSQL is away.
         """
-        admitted, result = self._admitted.get(request_id), self._recent.get(request_id)
+        admitted, result = self._admitted.get(request_id), self._known(request_id)
         digest = admitted.digest if admitted and admitted.tenant == tenant else None
         if result is not None and result.tenant != tenant:
             return None
-        if result is not None and not (with_digest and digest is None):
+        enough = result is not None and not (with_digest and digest is None)
+        if enough and isinstance(result, ResponseCompleted):
             return Known(digest, result)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 row = await self._pool.fetchrow(SQL["find"], request_id, tenant)
         except database.FAILED as error:
             log.warning("results cannot be read", error=repr(error))
+            if enough:
+                return Known(digest, result)
             if admitted is not None and digest is not None:
                 return Known(digest, None, admitted.confirmed)
             raise database.DatabaseUnavailable("results cannot be read at the moment") from error
         if row is not None:
-            return Known(row["digest"], result or _result(row["status"], row["body"]))
-        if admitted is not None and digest is not None:
-            return Known(digest, None, admitted.confirmed)
-        return None if result is None else Known(None, result)
+            if row["replay"]:
+                _remember(self._replays, request_id, row["replay"], self._keep)
+            return Known(row["digest"], self._known(request_id) or _result(row["status"], row["body"]))
+        if result is not None:
+            return Known(digest, result)
+        return None if admitted is None or digest is None else Known(digest, None, admitted.confirmed)
+
+    def _known(self, request_id: UUID) -> Result | None:
+        """What this replica has heard of the latest run that it knows of."""
+        result = self._recent.get(request_id)
+        return None if result is None or result.replay < self._replays.get(request_id, 0) else result
 
 
 def _result(status: str | None, body: str | None) -> Result | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.ingest.results import Result
-from shared.events import CacheVerdict, Freshness, ResponseCompleted, Route, Usage
+from shared.events import CANCELLED, CacheVerdict, Freshness, ResponseCompleted, Route, Usage
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -79,12 +79,14 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
                 **result.model_dump(include=_COPIED),
             )
         case _:
+            cancelled = result.code == CANCELLED
+            failure = Failure(code=result.code, message=result.message, attempts=result.attempts)
             return RequestView(
                 id=request_id,
-                status="failed",
+                status="cancelled" if cancelled else "failed",
                 tier=result.tier,
                 route=result.route,
-                error=Failure(code=result.code, message=result.message, attempts=result.attempts),
+                error=None if cancelled else failure,
                 accepted_at=result.accepted_at,
                 completed_at=result.failed_at,
                 metadata=result.metadata,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.persistence.rows import CACHE_ENTRIES, CACHE_INVALIDATIONS, Row, Table, columns
+from services.persistence.rows import CACHE_ENTRIES, CACHE_INVALIDATIONS, STORED_AT, Row, Table, columns
 from shared import database
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SQL: Final = database.statements(Path(__file__).with_name("forgetting.sql"))
 # Deleting everything took 0.3 s for 100,000 entries; it must not be given up halfway, to be begun again for ever.
 FORGET_WITHIN_S: Final = 300.0
-STORED_AT: Final = 14  # the place of that column in a row of an entry
 
 
 async def lock(connection: "Connection", tables: Collection[Table]) -> None:

@@ -15,6 +15,7 @@ from shared.events import (
     DEFAULT_TENANT,
     Event,
     RequestAccepted,
+    RequestDropped,
     RequestEvent,
     RequestMissed,
     RequestRejected,
@@ -28,8 +29,10 @@ log = structlog.stdlib.get_logger(__name__)
 CODE: Final = "dead_lettered"
 # The broker's own verdict carries no reason of ours: the message was handed out too often.
 UNKNOWN_REASON: Final = "every attempt to handle it ended with the death of the service that tried"
-# Of events about the cache: no request waits for what they say, and their subject is none.
-NO_REQUEST: Final = "forebay.cache."
+# No request waits for what these say: events about the cache, whose subject is none, and that a failure was dropped.
+NO_REQUEST: Final = ("forebay.cache.", RequestDropped.TYPE)
+# Of a number that a column of PostgreSQL holds.
+MOST_DIGITS: Final = 9
 
 
 class Obituaries:
@@ -56,6 +59,7 @@ class Obituaries:
             attempts=0,
             failed_at=self._clock.now(),
             tenant=envelope.attribute(message, "tenant") or DEFAULT_TENANT,
+            replay=_replay(message),
         )
         return (failed.model_copy(update=_context(event)),)
 
@@ -64,7 +68,7 @@ def _decides(message: Message, event: Event | None) -> bool:
     """Whether the request this message is about ends with it.
 
     The writer's copy of a request only records it, an obituary that can't be stored must not cause another, and what is
-    said about the cache decides nothing, even where only its headers can be read.
+    said about the cache or the list of failures decides nothing, even where only its headers can be read.
     """
     if (envelope.attribute(message, "type") or "").startswith(NO_REQUEST):
         return False
@@ -78,6 +82,12 @@ def _subject(message: Message) -> UUID | None:
         return UUID(envelope.attribute(message, "subject"))
     except (TypeError, ValueError):
         return None
+
+
+def _replay(message: Message) -> int:
+    """Which run of its request a message belongs to, also where only its headers can be read."""
+    run = envelope.attribute(message, envelope.REPLAY) or ""
+    return int(run) if run.isdecimal() and len(run) <= MOST_DIGITS else 0
 
 
 def _text(message: Message, header: str) -> str | None:

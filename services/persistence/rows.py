@@ -15,11 +15,13 @@ from pgvector import HalfVector
 from pydantic import BaseModel
 
 from shared.events import (
+    CANCELLED,
     CacheAudited,
     CacheFilled,
     CacheInvalidate,
     Event,
     RequestAccepted,
+    RequestDropped,
     RequestRejected,
     ResponseCompleted,
     ResponseFailed,
@@ -29,8 +31,8 @@ from shared.policy import Policy
 from shared.telemetry import metrics
 
 Row = tuple[Any, ...]
-# Parts of a request that have a column of their own, or that only the flow needs.
-IN_COLUMNS: Final = {"id", "tenant", "priority", "digest", "accepted_at", "reply"}
+# Parts of a request that have a column of their own.
+IN_COLUMNS: Final = {"id", "tenant", "priority", "digest", "accepted_at", "replay"}
 NUL: Final = "\x00"
 NUL_IN_JSON: Final = "\\u0000"
 REPLACEMENT: Final = "\ufffd"
@@ -43,21 +45,29 @@ class Table:
     Attributes:
         name: also of the statement that inserts, which returns the key of each row that is new, and then what it likes.
         key: the columns of a row that identify it; rows are written in this order, or two writers deadlock.
-        newest_wins: whether a later row takes the place of an earlier one with its key, or leaves it alone.
+        rank: a row takes the place of one with its key that has a lower rank, and leaves others alone.
     """
 
     name: str
     key: Callable[[Row], tuple[UUID, ...]]
-    newest_wins: bool = False
+    rank: Callable[[Row], Any] = lambda _: 0
 
 
-REQUESTS: Final = Table("requests", lambda row: row[:1])
-RESPONSES: Final = Table("responses", lambda row: row[:1])
+def _replay(row: Row) -> int:
+    number: int = row[-1]
+    return number
+
+
+REQUESTS: Final = Table("requests", lambda row: row[:1], _replay)
+RESPONSES: Final = Table("responses", lambda row: row[:1], _replay)
+DROPPED: Final = Table("dropped", lambda row: row[:1], _replay)
 CACHE_AUDITS: Final = Table("cache_audits", lambda row: row[:1])
 CACHE_INVALIDATIONS: Final = Table("cache_invalidations", lambda row: row[:1])
-CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], newest_wins=True)
-# Requests first: who reads between two tables finds a request without a response, never the reverse.
-TABLES: Final = (REQUESTS, RESPONSES, CACHE_AUDITS, CACHE_INVALIDATIONS, CACHE_ENTRIES)
+STORED_AT: Final = 14  # the place of that column in a row of an entry
+CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], lambda row: row[STORED_AT])
+# Requests first: who reads between two tables finds a request without a response, never the reverse. And a failure is
+# there before it is dropped.
+TABLES: Final = (REQUESTS, RESPONSES, DROPPED, CACHE_AUDITS, CACHE_INVALIDATIONS, CACHE_ENTRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,8 @@ def record(event: Event) -> Record | None:
             found = _failure(event)
         case RequestRejected():
             found = _rejection(event)
+        case RequestDropped():
+            found = Record(DROPPED, (event.request_id, event.dropped_at, event.replay))
         case CacheAudited():
             found = _audit(event)
         case CacheInvalidate():
@@ -172,7 +184,7 @@ def _request(event: RequestAccepted) -> Record:
     request = event.request
     body = _json(request, exclude=IN_COLUMNS, exclude_defaults=True)
     columns = (request.id, request.tenant, request.priority.value, request.digest, request.accepted_at)
-    return Record(REQUESTS, (*columns, body))
+    return Record(REQUESTS, (*columns, body, request.replay))
 
 
 def _answer(event: ResponseCompleted) -> Record:
@@ -192,6 +204,7 @@ def _answer(event: ResponseCompleted) -> Record:
         event.completed_at,
         _json(event, exclude={"key", "reply"}, exclude_none=True),
         answer_of,
+        event.replay,
     )
     if answer_of is None:
         return Record(RESPONSES, row)
@@ -200,8 +213,9 @@ def _answer(event: ResponseCompleted) -> Record:
 
 def _failure(event: ResponseFailed) -> Record:
     body = _json(event, exclude={"exact", "reply"}, exclude_none=True)
-    columns = (event.request_id, event.tenant, "failed", None, event.tier, event.code, 0.0, 0.0, event.failed_at)
-    return Record(RESPONSES, (*columns, body, None))
+    status = "cancelled" if event.code == CANCELLED else "failed"
+    columns = (event.request_id, event.tenant, status, None, event.tier, event.code, 0.0, 0.0, event.failed_at)
+    return Record(RESPONSES, (*columns, body, None, event.replay))
 
 
 def _rejection(event: RequestRejected) -> Record:

@@ -1,8 +1,9 @@
 """The writer: everything of a tick in one transaction, and nothing twice.
 
 Rows are inserted in the order of their keys (two writers with overlapping duplicates would deadlock otherwise), and a
-row that is there already is left alone, so that a redelivery changes nothing and counts nothing. A row that PostgreSQL
-refuses is found by halving the batch within the same transaction; its neighbours are written.
+row that is there already is left alone, so that a redelivery changes nothing and counts nothing; only the result of a
+replay takes the place of the failure before it. A row that PostgreSQL refuses is found by halving the batch within the
+same transaction; its neighbours are written.
 
 Two writers wait for each other's rows in the order of :data:`services.persistence.rows.TABLES`, then of ``cache_uses``;
 what comes after that waits for nobody.
@@ -132,8 +133,11 @@ async def _count(connection: "Connection", uses: Sequence[Use]) -> None:
 def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
     """Sorted by key; of rows with the same key the one that would win if they came apart."""
     kept: dict[tuple[object, ...], Item] = {}
-    for item in reversed(items) if table.newest_wins else items:
-        kept.setdefault(table.key(item[1].row), item)
+    for item in items:
+        row = item[1].row
+        known = kept.setdefault(table.key(row), item)
+        if table.rank(row) > table.rank(known[1].row):
+            kept[table.key(row)] = item
     return sorted(kept.values(), key=lambda item: table.key(item[1].row))
 
 

@@ -1,15 +1,32 @@
--- requests: Insert requests that are not there yet, and say which were new.
-INSERT INTO requests (id, tenant, priority, digest, accepted_at, body)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[])
-ON CONFLICT (id) DO NOTHING
+-- requests: Insert requests that are not there yet, and say which were new; of one that is replayed only that is noted.
+INSERT INTO requests (id, tenant, priority, digest, accepted_at, body, replay)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::integer[])
+ON CONFLICT (id) DO UPDATE SET replay = excluded.replay WHERE excluded.replay > requests.replay
 RETURNING id
 
--- responses: Insert terminal results; the first one of a request is the one that counts.
-INSERT INTO responses (id, tenant, status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of)
+-- responses: Insert terminal results. The first one of a request is the one that counts; that of a replay takes the place
+-- of an earlier run's failure, never of an answer.
+INSERT INTO responses (id, tenant, status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of, replay)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
-                     $9::timestamptz[], $10::jsonb[], $11::uuid[])
-ON CONFLICT (id) DO NOTHING
+                     $9::timestamptz[], $10::jsonb[], $11::uuid[], $12::integer[])
+ON CONFLICT (id) DO UPDATE
+SET (status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of, replay, dropped_at) =
+    (excluded.status, excluded.source, excluded.tier, excluded.code, excluded.cost_usd, excluded.saved_usd,
+     excluded.completed_at, excluded.body, excluded.answer_of, excluded.replay, NULL)
+WHERE responses.status = 'failed' AND excluded.replay > responses.replay
 RETURNING id
+
+-- dropped: Take failures off the list, and say which were on it; the rows are locked in the order of their keys.
+WITH wanted AS (
+    SELECT responses.id, at
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::integer[]) AS dropped (id, at, replay)
+    JOIN responses ON responses.id = dropped.id AND responses.replay = dropped.replay
+    WHERE status = 'failed' AND dropped_at IS NULL
+    ORDER BY responses.id
+    FOR UPDATE OF responses
+)
+UPDATE responses SET dropped_at = at FROM wanted WHERE responses.id = wanted.id
+RETURNING responses.id
 
 -- cache_audits: Insert what audits have found.
 INSERT INTO cache_audits (audit_id, audited_at, tenant, kind, request_id, scope, entry_id, served, same, agreement,

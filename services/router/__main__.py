@@ -4,6 +4,7 @@ from services.router.assembly import Replica
 from services.router.choice import choosing
 from shared import database, service, topology
 from shared.background import background
+from shared.cancellation import Cancellations
 from shared.policy import load_policy
 
 
@@ -17,7 +18,9 @@ async def wire(it: service.Service) -> None:
     await it.enter(background(replica.ledger.recall(pool), name="ledger"))
     await it.enter(background(replica.news.announce(), name="scores"))
     it.consume(topology.router_events(it.policy.tiers), replica.news.heard, subscribed=replica.ledger.subscribed)
-    it.consume(topology.MISSED, replica.router.missed)
+    cancelled = Cancellations(it.clock)
+    it.consume(topology.CANCELLATIONS, cancelled.heard)
+    it.consume(topology.MISSED, cancelled.before(replica.router.missed))
 
 
 if __name__ == "__main__":

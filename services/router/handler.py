@@ -43,6 +43,7 @@ class Router:
             request_id=request.id,
             tenant=request.tenant,
             reply=request.reply,
+            replay=request.replay,
             code=OVER_LIMIT,
             message=f"{refused.reason}; the policy lets such requests fail",
             attempts=0,

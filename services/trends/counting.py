@@ -36,7 +36,7 @@ class Counting:
     async def accepted(self, batch: Sequence[tuple[Queue, Event]]) -> Sequence[Outcome]:
         """Count what has arrived. Nothing is ever tried again: a count that is lost is no loss."""
         for _, event in batch:
-            if isinstance(event, RequestAccepted):
+            if isinstance(event, RequestAccepted) and not event.request.replay:  # nobody asks anew
                 self.count(event.request.tenant, keys(event.request.prompt))
         metrics.TOPICS_COUNTED.inc(len(batch))
         return [Done() for _ in batch]

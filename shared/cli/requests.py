@@ -32,7 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (submit, result, publish, watch):
+    for command in (submit, result, cancel, publish, watch):
         app.command()(command)
 
 
@@ -67,6 +67,22 @@ def result(
     async def work() -> dict[str, Any]:
         async with HttpClient(stack.http_url, tenant=tenant) as client:
             return await client.result(request_id)
+
+    _show(run(work()), as_json=as_json)
+
+
+def cancel(
+    request_id: Annotated[str, typer.Argument(help="Its id.")],
+    home: Home = HOME,
+    tenant: Tenant = TENANT,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a request is needed no more: it ends as cancelled where nothing was spent on it yet."""
+    stack = running(home)
+
+    async def work() -> dict[str, Any]:
+        async with HttpClient(stack.http_url, tenant=tenant) as client:
+            return await client.cancel(request_id)
 
     _show(run(work()), as_json=as_json)
 

@@ -62,6 +62,12 @@ class Policy(Section):
         expires_at = since + timedelta(seconds=freshness.ttl_s)
         return expires_at, expires_at + timedelta(seconds=known.stale_while_revalidate if known else 0)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a request may ask for by ``model``."""
+        models = {tier.model.removeprefix(LOCAL) for tier in self.tiers.values()}
+        return (AUTO, *self.tiers, *sorted(models))
+
     def tier_of(self, model: str) -> str | None:
         """The tier a request asks for by ``model``: a tier, or one of its lanes or models; None for ``auto``.
 

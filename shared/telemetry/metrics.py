@@ -17,6 +17,9 @@ PROCESSING = Histogram(
 UNSETTLED = Gauge("forebay_messages_unsettled", "Deliveries taken and not yet settled", ["queue"])
 CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to the broker")
 
+# cache, router and inference
+CANCELLED = Counter("forebay_requests_cancelled", "Requests ended because their clients need them no more")
+
 # ingest
 ADMITTED = Counter("forebay_requests_admitted", "Submissions accepted", ["door", "priority"])
 REFUSED = Counter("forebay_requests_refused", "Submissions refused", ["door", "code"])
@@ -93,6 +96,7 @@ TICKS = Counter("forebay_write_transactions", "Write transactions committed")
 ROWS = Counter("forebay_rows_written", "Rows new to the database", ["table"])
 TICK_SECONDS = Histogram("forebay_write_transaction_seconds", "Duration of one write transaction", buckets=_SECONDS)
 POISON = Counter("forebay_poison_rows", "Events that could not be stored and were dead-lettered")
+REPLAYED = Counter("forebay_requests_replayed", "Failed requests run anew, by what they had failed of", ["code"])
 UNCACHED = Counter("forebay_answers_uncached", "Answers that become no cache entry, by reason", ["reason"])
 REMOVED = Counter("forebay_cache_entries_removed", "Entries deleted: expired, invalidated or evicted", ["reason"])
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.broker import Broker, Delivery, Message, Subscription
-from shared.errors import TopologyConflict, Unroutable
+from shared.errors import BrokerUnavailable, TopologyConflict, Unroutable
+from shared.memory import MemoryBroker
+from shared.rabbitmq import RabbitBroker
 from shared.topology import DEAD, EXCHANGES, REQUESTS, Binding, Queue, Topology
 from tests.contract.conftest import DELIVERY_LIMIT
 
@@ -191,3 +193,30 @@ async def test_every_owner_of_a_private_queue_gets_its_own_copy(declared: Broker
     async with declared.subscribe(OWN, prefetch=5) as late:
         await declared.publish([message("fresh")])
         assert await bodies(late, 1) == ["fresh"]
+
+
+async def test_a_queue_can_be_looked_at_and_keeps_what_is_in_it(declared: RabbitBroker | MemoryBroker) -> None:
+    await declared.publish([message(str(n)) for n in range(5)])
+    assert await declared.waiting(WORK) == 5
+    for limit, count in ((2, 2), (9, 5)):
+        assert len(await declared.browse(WORK, limit)) == count
+        assert await declared.waiting(WORK) == 5
+    found = await declared.browse(WORK, 9)
+    assert {each.body for each in found} == {b"0", b"1", b"2", b"3", b"4"}
+    assert (found[0].exchange, found[0].routing_key) == (REQUESTS.name, "work.a")
+
+
+async def test_what_is_picked_is_gone_and_the_others_stay(declared: RabbitBroker | MemoryBroker) -> None:
+    await declared.publish([message(str(n)) for n in range(5)])
+    await declared.browse(WORK, 9, takes=lambda each: each.body in (b"1", b"3"))
+    assert {each.body for each in await declared.browse(WORK, 9)} == {b"0", b"2", b"4"}
+    assert await declared.purge(WORK) == 3
+    assert (await declared.waiting(WORK), await declared.browse(WORK, 9)) == (0, [])
+
+
+async def test_a_queue_that_is_not_there_cannot_be_looked_at(declared: RabbitBroker | MemoryBroker) -> None:
+    other = Queue("nowhere", ())
+    for look in (declared.waiting(other), declared.browse(other, 1), declared.purge(other)):
+        with pytest.raises((BrokerUnavailable, KeyError)):
+            await look
+    await declared.publish([message()])  # and the connection is still good

@@ -17,7 +17,7 @@ import pytest
 
 from infra.local import stack as local
 from infra.local.stack import Stack
-from shared.client import AmqpClient
+from shared.client import FINISHED, AmqpClient
 
 PATIENCE_S = 90
 SHORT = 8  # tokens: these tests are about the path, not about the answers
@@ -59,7 +59,7 @@ class Api:
                 return None
             assert response.status_code == 200, response.text
             shown: dict[str, Any] = response.json()
-            return shown if shown["status"] in ("completed", "failed") else None
+            return shown if shown["status"] in FINISHED else None
 
         return cast("dict[str, Any]", await eventually(result))
 

@@ -166,6 +166,7 @@ def completed(of: Request | None = None, **changes: Any) -> ResponseCompleted:
         "completed_at": START,
         "key": key(),
         "reply": asked.reply,
+        "replay": asked.replay,
         "metadata": asked.metadata,
     }
     return ResponseCompleted.model_validate(fields | changes)
@@ -184,6 +185,7 @@ def failed(of: Request | None = None, **changes: Any) -> ResponseFailed:
         "route": route(),
         "accepted_at": asked.accepted_at,
         "failed_at": START,
+        "replay": asked.replay,
     }
     return ResponseFailed.model_validate(fields | changes)
 

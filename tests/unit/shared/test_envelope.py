@@ -63,6 +63,19 @@ def test_the_same_event_has_the_same_id_and_another_event_of_the_request_has_not
     assert accepted.message_id != missed.message_id
 
 
+def test_a_replay_has_ids_of_its_own_and_says_which_run_it_is() -> None:
+    request = make.request()
+    again = request.model_copy(update={"replay": 2})
+    for first, second in (
+        (make.accepted(request), make.accepted(again)),
+        (make.failed(request), make.failed(again)),
+    ):
+        once, anew = encoded(first), encoded(second)
+        assert once.message_id != anew.message_id
+        assert envelope.attribute(once, "replay") is None
+        assert envelope.attribute(anew, "replay") == "2"
+
+
 @pytest.mark.parametrize("prefix", ["cloudEvents_", "cloudEvents:"])
 def test_both_spellings_of_the_headers_are_understood(prefix: str) -> None:
     event = make.accepted()

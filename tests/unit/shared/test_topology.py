@@ -2,13 +2,14 @@
 
 import pytest
 
-from shared.events import EVENTS, Event
+from shared.events import EVENTS, Event, RequestCancelled
 from shared.examples import example
 from shared.memory import matches
 from shared.topology import (
     ACCEPTED,
     ALL_EVENTS,
     CACHE_EVENTS,
+    CANCELLATIONS,
     COUNTED,
     DEAD,
     LANE_EVENTS,
@@ -90,6 +91,8 @@ def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_t
         assert takers(event, TOPIC_EVENTS) == {""}
     elif event.routing_key == "lane.reported":  # to the other replicas of inference
         assert takers(event, LANE_EVENTS) == {""}
+    elif kind is RequestCancelled:
+        assert takers(event, CANCELLATIONS) == {""}
     elif not kind.MANDATORY:
         assert takers(event, router_events(("light", "premium"))) == {""}
     else:

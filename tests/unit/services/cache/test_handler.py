@@ -672,6 +672,20 @@ async def test_a_request_that_failed_is_not_bought_again_by_its_redelivery(repli
     assert len(replica.misses()) == 1
 
 
+async def test_a_request_that_is_replayed_is_bought_anew_and_its_result_says_so(replica: Replica) -> None:
+    request = make.request(PROMPT)
+    await replica.ask(request)
+    again = request.model_copy(update={"replay": 1})
+    (replay,) = await replica.asked(again)  # while the run before has not even failed here
+    first, second = replica.misses()
+    assert (first.request.replay, second.request.replay) == (0, 1)
+    assert replay.done()
+    (redelivered,) = await replica.asked(again)
+    await replica.answer(second)
+    (answer,) = await within(5, redelivered)
+    assert (answer.subject, answer.run) == (request.id, 1)
+
+
 async def test_no_more_wait_than_allowed_the_others_come_again_later() -> None:
     replica = Replica(max_waiting=2)
     tasks = await replica.asked(*(make.request(PROMPT) for _ in range(6)))

@@ -354,3 +354,33 @@ async def test_the_text_of_a_prompt_that_is_near_to_nothing_is_not_kept(in_fligh
     answer = make.completed(request, key=long)
     await in_flight.heard(answer)
     assert await leader.wait(60) == answer
+
+
+async def test_a_replay_does_not_wait_for_the_run_before_it(in_flight: InFlight) -> None:
+    request = make.request()
+    first = in_flight.leader(request.id, key(1), 0)
+    await in_flight.heard(make.missed(request, key=key(1)))
+    again = in_flight.leader(request.id, key(1), 1)
+    assert again is not first
+    assert first.done.is_set()
+    assert not again.announced
+    await in_flight.heard(make.failed(request, exact=key(1).exact))  # of the run before
+    assert not again.done.is_set()
+    await in_flight.heard(make.failed(request, exact=key(1).exact, replay=1))
+    assert again.done.is_set()
+
+
+async def test_an_answer_that_the_run_before_brought_after_all_will_do(in_flight: InFlight) -> None:
+    request = make.request()
+    first = in_flight.leader(request.id, key(1), 0)
+    await in_flight.heard(make.completed(request, key=key(1)))
+    assert in_flight.leader(request.id, key(1), 1) is first
+
+
+async def test_who_waits_for_one_that_is_cancelled_goes_on_alone(in_flight: InFlight) -> None:
+    request = make.request()
+    leader = in_flight.leader(request.id, key(1))
+    await in_flight.heard(make.failed(request, code="cancelled", exact=key(1).exact))
+    assert await leader.wait(1) is None
+    follower = make.new_id()
+    assert in_flight.leader(follower, key(1)).request_id == follower

@@ -66,6 +66,7 @@ def test_all_circumstances_are_told_apart() -> None:
         {"webhook_url": "https://example.com/"},
         {"accepted_at": "2030-01-01T00:00:00Z"},
         {"digest": "d2"},
+        {"replay": 1},
         {"reply": {"queue": "q"}},
         {"input": ({"role": "user", "content": "Hello?"},)},
     ],

@@ -305,7 +305,7 @@ async def test_what_has_its_result_is_not_bought_again(clock: HurriedClock, stat
     pool = FakePool({"status": status, "body": result.model_dump_json()})
     it = replica(provider := FakeProvider(clock), pool)
     assert await it.inference.routed(Arrived(event, again=True)) == (result,)
-    assert (provider.called_at, pool.asked) == ([], [(event.request.id,)])
+    assert (provider.called_at, pool.asked) == ([], [(event.request.id, 0)])
 
 
 async def test_what_was_announced_already_is_not_announced_again(clock: HurriedClock) -> None:

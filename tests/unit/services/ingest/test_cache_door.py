@@ -361,7 +361,9 @@ async def test_an_answer_of_a_leader_in_flight_leads_to_the_leaders_entry(house:
 
 async def test_a_result_may_come_from_its_row(house: House) -> None:
     event = make.completed(source="cache", hit=hit(), freshness=None)
-    house.pool.rows = [{"digest": "d", "status": "completed", "body": event.model_dump_json(exclude={"key"})}]
+    house.pool.rows = [
+        {"digest": "d", "replay": 0, "status": "completed", "body": event.model_dump_json(exclude={"key"})}
+    ]
     assert (await house.complain(event.request_id)).status_code == 202
 
 

@@ -18,8 +18,9 @@ from services.ingest.results import Results
 from services.ingest.topic_door import TopicDoor
 from shared import envelope
 from shared.clock import Clock
-from shared.errors import BrokerUnavailable, PublishRefused
-from shared.events import CacheControl, Priority, Request, RequestAccepted
+from shared.errors import BrokerUnavailable, PublishRefused, Unroutable
+from shared.events import CacheControl, Priority, Request, RequestAccepted, RequestCancelled
+from shared.topology import CANCELLATIONS
 from tests.support import make
 from tests.support.broker import WatchedBroker
 from tests.support.clock import START, ManualClock, settled
@@ -193,7 +194,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(house: House) -> Non
 
 
 async def test_a_conflict_is_seen_by_a_replica_that_has_only_the_row(house: House) -> None:
-    house.pool.rows = [{"digest": "another body's", "status": None, "body": None}]
+    house.pool.rows = [{"digest": "another body's", "replay": 0, "status": None, "body": None}]
     problem(await house.post(Idempotency_Key="k-1"), 422, "idempotency_conflict")
 
 
@@ -327,14 +328,14 @@ async def test_a_request_of_another_tenant_is_404_queued_or_finished(house: Hous
 
 async def test_a_result_comes_from_its_row_where_memory_has_none(house: House) -> None:
     event = make.completed(source="cache")
-    house.pool.rows = [{"digest": "d", "status": "completed", "body": event.model_dump_json()}]
+    house.pool.rows = [{"digest": "d", "replay": 0, "status": "completed", "body": event.model_dump_json()}]
     shown = (await house.get(event.request_id)).json()
     assert (shown["status"], shown["source"]) == ("completed", "cache")
 
 
 async def test_a_rejected_submission_is_shown_as_failed(house: House) -> None:
     event = make.failed(code="invalid_request", attempts=0)
-    house.pool.rows = [{"digest": None, "status": "failed", "body": event.model_dump_json()}]
+    house.pool.rows = [{"digest": None, "replay": 0, "status": "failed", "body": event.model_dump_json()}]
     assert (await house.get(event.request_id)).json()["error"]["code"] == "invalid_request"
 
 
@@ -373,3 +374,42 @@ async def test_the_api_describes_itself(house: House) -> None:
     assert body["examples"]
     assert {"202", "400", "413", "422", "503"} <= set(submit["responses"])
     assert (await house.client.get("/docs")).status_code == 200
+
+
+async def test_who_needs_no_answer_any_more_says_so(house: House) -> None:
+    request_id = (await house.post(Forebay_Tenant="acme")).json()["id"]
+    async with house.broker.subscribe(CANCELLATIONS, prefetch=1):
+        response = await house.client.post(f"/v1/requests/{request_id}/cancel", headers={"Forebay-Tenant": "acme"})
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+    message = house.broker.published[-1]
+    assert message.mandatory
+    assert envelope.decode(message) == RequestCancelled(request_id=UUID(request_id), tenant="acme", cancelled_at=START)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(None, "completed"), ("rate_limited", "failed"), ("cancelled", "cancelled")]
+)
+async def test_what_is_finished_stays_as_it_is(house: House, code: str | None, status: str) -> None:
+    event = make.failed(code=code) if code else make.completed()
+    await house.results.heard(event)
+    response = await house.client.post(f"/v1/requests/{event.request_id}/cancel", headers={"Forebay-Tenant": "acme"})
+    assert (response.status_code, response.json()["status"]) == (200, status)
+    assert (response.json()["error"] is None) is (code != "rate_limited")
+    assert house.broker.published == []
+
+
+async def test_only_the_tenants_own_requests_can_be_cancelled(house: House) -> None:
+    request_id = (await house.post(Forebay_Tenant="acme")).json()["id"]
+    for made_up, tenant in ((request_id, "other"), (str(make.new_id()), "acme"), ("nonsense", "acme")):
+        response = await house.client.post(f"/v1/requests/{made_up}/cancel", headers={"Forebay-Tenant": tenant})
+        problem(response, 404, "not_found")
+    assert len(house.broker.published) == 1
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("no confirm"), Unroutable("no queue")])
+async def test_a_cancellation_that_reaches_nobody_is_to_be_said_again(house: House, error: Exception) -> None:
+    request_id = (await house.post()).json()["id"]
+    house.broker.failures = [error]
+    response = await house.client.post(f"/v1/requests/{request_id}/cancel")
+    problem(response, 503, "broker_unavailable")
+    assert int(response.headers["retry-after"]) > 0

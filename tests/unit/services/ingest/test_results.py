@@ -84,7 +84,7 @@ async def test_a_result_that_memory_forgot_is_read_from_its_row(results: Results
     await results.heard(event)
     for _ in range(3):
         await results.heard(make.completed())
-    pool.rows = [{"digest": "d1", "status": "completed", "body": event.model_dump_json(exclude={"key"})}]
+    pool.rows = [{"digest": "d1", "replay": 0, "status": "completed", "body": event.model_dump_json(exclude={"key"})}]
     known = await results.find("acme", request.id)
     assert known is not None
     assert known.result is not None
@@ -94,7 +94,7 @@ async def test_a_result_that_memory_forgot_is_read_from_its_row(results: Results
 async def test_a_result_that_was_never_heard_is_read_from_its_row(results: Results, pool: FakePool) -> None:
     event = make.failed()
     results.admitted(make.request(id=event.request_id))
-    pool.rows = [{"digest": "d1", "status": "failed", "body": event.model_dump_json()}]
+    pool.rows = [{"digest": "d1", "replay": 0, "status": "failed", "body": event.model_dump_json()}]
     assert await results.find("acme", event.request_id) == Known("d1", event)
 
 
@@ -153,5 +153,71 @@ async def test_the_answer_may_come_before_anybody_awaits_it(results: Results) ->
 async def test_a_result_heard_elsewhere_is_compared_with_the_row(results: Results, pool: FakePool) -> None:
     event = make.failed()
     await results.heard(event)
-    pool.rows = [{"digest": "d9", "status": None, "body": None}]
+    pool.rows = [{"digest": "d9", "replay": 0, "status": None, "body": None}]
     assert await results.find("acme", event.request_id, with_digest=True) == Known("d9", event)
+
+
+def row(status: str | None = None, body: str | None = None, replay: int = 0) -> dict[str, object]:
+    return {"digest": "d1", "replay": replay, "status": status, "body": body}
+
+
+async def test_a_failed_request_that_is_replayed_has_no_result_until_it_has_another(
+    results: Results, pool: FakePool
+) -> None:
+    request = make.request()
+    again = request.model_copy(update={"replay": 1})
+    await results.heard(make.failed(request))
+    pool.rows = [row(replay=1)]
+    assert await results.find("acme", request.id) == Known("d1", None)
+    await results.heard(make.failed(request))  # once more, and an answer that comes too late
+    await results.heard(make.completed(request))
+    assert await results.find("acme", request.id) == Known("d1", None)
+    with results.waiter(request.id) as waiter:
+        assert not waiter.done()
+        await results.heard(make.completed(again, output_text="at last"))
+        assert waiter.result().replay == 1
+    pool.error = ConnectionRefusedError()
+    known = await results.find("acme", request.id)
+    assert known is not None
+    assert getattr(known.result, "output_text", None) == "at last"
+
+
+async def test_the_row_of_a_later_run_counts_where_memory_has_an_earlier_one(results: Results, pool: FakePool) -> None:
+    request = make.request()
+    await results.heard(make.failed(request))
+    answer = make.completed(request, replay=2, key=None)
+    pool.rows = [row("completed", answer.model_dump_json(), replay=2)]
+    assert await results.find("acme", request.id) == Known("d1", answer)
+
+
+async def test_a_replay_that_fails_too_is_the_result(results: Results, pool: FakePool) -> None:
+    request = make.request()
+    await results.heard(make.failed(request))
+    second = make.failed(request, replay=1, code="provider_auth")
+    await results.heard(second)
+    pool.rows = [row(replay=1)]  # its result is not written yet
+    assert await results.find("acme", request.id) == Known("d1", second)
+
+
+async def test_a_failure_is_told_from_memory_where_no_row_is_there_or_to_be_read(
+    results: Results, pool: FakePool
+) -> None:
+    request = make.request()
+    results.admitted(request, confirmed=True)
+    failure = make.failed(request)
+    await results.heard(failure)
+    assert await results.find("acme", request.id, with_digest=True) == Known("d1", failure)
+    pool.error = ConnectionRefusedError()
+    assert await results.find("acme", request.id) == Known("d1", failure)
+
+
+async def test_an_answer_needs_no_row(results: Results, pool: FakePool) -> None:
+    event = make.completed()
+    await results.heard(event)
+    await results.find("acme", event.request_id)
+    assert pool.asked == []
+
+
+async def test_how_long_a_replay_lay_dead_is_no_estimate(results: Results) -> None:
+    await results.heard(make.completed(replay=1, completed_at="2026-01-03T03:04:05Z"))
+    assert results.estimated_wait_ms is None

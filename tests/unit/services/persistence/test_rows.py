@@ -11,6 +11,7 @@ from services.persistence.rows import (
     CACHE_AUDITS,
     CACHE_ENTRIES,
     CACHE_INVALIDATIONS,
+    DROPPED,
     REQUESTS,
     RESPONSES,
     TABLES,
@@ -29,6 +30,7 @@ from shared.events import (
     CacheInvalidate,
     CacheVerdict,
     Event,
+    RequestDropped,
     ResponseCompleted,
     ResponseFailed,
     decode_vector,
@@ -44,7 +46,7 @@ ENTRY = [
 ]
 RESPONSE = [
     *("id", "tenant", "status", "source", "tier", "code", "cost_usd", "saved_usd", "completed_at", "body"),
-    "answer_of",
+    *("answer_of", "replay"),
 ]
 POLICY = make.policy()
 
@@ -70,15 +72,18 @@ def use(event: Event) -> Use | None:
 
 
 def test_an_accepted_request_is_kept_with_what_was_asked() -> None:
-    event = make.accepted(make.request("Hello?", priority="bulk", metadata={"k": "v"}, temperature=0.5))
+    event = make.accepted(
+        make.request("Hello?", priority="bulk", metadata={"k": "v"}, temperature=0.5, reply={"queue": "q"}, replay=2)
+    )
     found = record(event)
     assert found is not None
     assert found.table is REQUESTS
-    request_id, tenant, priority, digest, accepted_at, body = found.row
+    request_id, tenant, priority, digest, accepted_at, body, replay = found.row
     assert (request_id, tenant, priority, digest, accepted_at) == (event.request.id, "acme", "bulk", "d1", START)
     stored = json.loads(body)
     assert (stored["input"], stored["metadata"], stored["temperature"]) == ("Hello?", {"k": "v"}, 0.5)
-    assert not {"id", "tenant", "digest", "accepted_at"} & set(stored)
+    assert (stored["reply"]["queue"], replay) == ("q", 2)
+    assert not {"id", "tenant", "digest", "accepted_at", "replay"} & set(stored)
 
 
 def test_an_answer_is_kept_and_can_be_read_again() -> None:
@@ -97,6 +102,25 @@ def test_a_failure_is_kept_and_can_be_read_again() -> None:
     assert (row["status"], row["code"], row["tier"], row["source"]) == ("failed", "rate_limited", "light", None)
     assert (row["cost_usd"], row["completed_at"]) == (0.0, event.failed_at)
     assert ResponseFailed.model_validate_json(row["body"]) == event.model_copy(update={"reply": None, "exact": None})
+
+
+def test_a_request_that_was_cancelled_has_not_failed() -> None:
+    row = response(make.failed(code="cancelled"))
+    assert (row["status"], row["code"]) == ("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize(
+    "event", [make.completed(replay=2), make.failed(replay=2)], ids=lambda event: type(event).__name__
+)
+def test_a_result_says_which_run_it_is_of(event: Event) -> None:
+    assert response(event)["replay"] == 2
+
+
+def test_of_a_failure_that_is_dropped_its_run_is_kept() -> None:
+    event = RequestDropped(request_id=make.new_id(), tenant="acme", replay=1, dropped_at=START)
+    found = record(event)
+    assert found is not None
+    assert (found.table, found.row) == (DROPPED, (event.request_id, START, 1))
 
 
 @pytest.mark.parametrize(("pointer", "message"), [("/input", "/input: Field required"), ("", "Field required")])

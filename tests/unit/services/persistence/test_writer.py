@@ -148,11 +148,21 @@ async def test_of_a_request_that_ended_twice_the_first_end_is_written(writer: Wr
     assert [row[2] for row in pool.rows("responses")] == ["completed"]
 
 
+async def test_of_two_runs_the_later_ones_end_is_written(writer: Writer, pool: FakePool) -> None:
+    request = make.request()
+    again = request.model_copy(update={"replay": 1})
+    late = make.completed(request, output_text="too late")
+    await writer.write(records(make.failed(again), late, make.completed(again), make.failed(request)))
+    assert [(row[2], row[-1]) for row in pool.rows("responses")] == [("failed", 1)]
+    await writer.write(records(make.accepted(request), make.accepted(again), make.accepted(request)))
+    assert [row[-1] for row in pool.rows("requests")] == [1]
+
+
 def test_repeats_are_left_out_and_the_rest_is_in_order() -> None:
     ids = [make.new_id() for _ in range(3)]
-    rows = [(request_id, place) for place, request_id in enumerate([ids[2], ids[0], ids[2], ids[1], ids[0]])]
-    items = [(place, Record(RESPONSES, row)) for place, row in enumerate(rows)]
-    assert _without_repeats(RESPONSES, items) == [items[1], items[3], items[0]]
+    runs = [(ids[2], 1), (ids[0], 0), (ids[2], 1), (ids[1], 0), (ids[0], 0), (ids[1], 1)]
+    items = [(place, Record(RESPONSES, row)) for place, row in enumerate(runs)]
+    assert _without_repeats(RESPONSES, items) == [items[1], items[5], items[0]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 33])

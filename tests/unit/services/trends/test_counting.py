@@ -41,6 +41,12 @@ async def test_it_counts_what_each_request_is_about_once_and_tells_it_once() -> 
     assert it.taken() == []
 
 
+async def test_who_asked_once_is_counted_once_however_often_it_is_run() -> None:
+    it = counting()
+    await it.accepted([(COUNTED, make.accepted(replay=1))])
+    assert it.taken() == []
+
+
 async def test_the_last_turn_of_a_conversation_is_what_it_is_about() -> None:
     it = counting()
     turns = [{"role": "user", "content": "Cats?"}, {"role": "assistant", "content": "Cats."}]

@@ -66,6 +66,9 @@ def port(services: Services) -> Iterator[int]:
         def do_GET(self) -> None:
             self._answer(None)
 
+        def do_DELETE(self) -> None:
+            self._answer(None)
+
         def do_POST(self) -> None:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
@@ -104,9 +107,9 @@ def running(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack
 @pytest.fixture
 def cli(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line; tables have the room they need."""
-    for module in ("cache", "cache_tables", "topics"):
+    for module in ("cache", "cache_tables", "topics", "dead", "requests"):
         monkeypatch.setattr(f"shared.cli.{module}.out", Console(width=300))
-    for module in ("cache", "topics"):
+    for module in ("cache", "topics", "dead", "requests"):
         monkeypatch.setattr(f"shared.cli.{module}.err", Console(stderr=True, width=300))
     monkeypatch.setattr(options, "err", Console(stderr=True, width=300))
 

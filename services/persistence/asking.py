@@ -1,0 +1,95 @@
+"""What operators may ask about failures, as it comes over HTTP: read, and refused where it makes no sense."""
+
+from typing import Annotated, Final, Self, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from starlette.datastructures import QueryParams
+
+from services.persistence.failures import Place, Which
+from services.persistence.replaying import Terms
+from shared.errors import InvalidRequest
+from shared.events import Word
+
+MOST_AT_ONCE: Final = 500
+CONDITIONS: Final = ("class", "tenant", "since", "until")
+M = TypeVar("M", bound="Listing")
+
+Class = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Listing(BaseModel):
+    """Which failures are meant, and how many of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[Class, ...] = Field((), alias="class")
+    tenant: Word | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 100
+
+    @property
+    def which(self) -> Which:
+        """The conditions."""
+        return Which(self.classes, self.tenant, self.since, self.until)
+
+    @property
+    def place(self) -> Place | None:
+        """Where to begin; raises InvalidRequest."""
+        return None if self.after is None else Place.parse(self.after)
+
+
+class Selection(Listing):
+    """Failures that something is to be done about: named, or all that meet some conditions."""
+
+    ids: Annotated[tuple[UUID, ...], Field(max_length=MOST_AT_ONCE)] = ()
+    everything: bool = False
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        conditions = self.which != Which()
+        if self.ids and (conditions or self.everything):
+            raise ValueError(f"ids go with none of {', '.join(CONDITIONS)}, everything: give one or the other")
+        if not self.ids and conditions == self.everything:
+            raise ValueError(f'say which: ids, some of {", ".join(CONDITIONS)}, or {{"everything": true}}')
+        return self
+
+
+class Replay(Selection):
+    """Failures that are to be run anew."""
+
+    to: str | None = None
+    ignore_deadline: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """How."""
+        return Terms(self.to, self.ignore_deadline)
+
+
+def listing(query: QueryParams) -> Listing:
+    """What a query string asks for; raises InvalidRequest."""
+    said: dict[str, object] = dict(query)
+    if "class" in said:
+        said["class"] = query.getlist("class")
+    try:
+        return Listing.model_validate(said)
+    except ValidationError as error:
+        raise _fault(error, "") from None
+
+
+def selection(kind: type[M], body: bytes) -> M:
+    """What a body asks for; raises InvalidRequest."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _fault(error, "/") from None
+
+
+def _fault(error: ValidationError, before: str) -> InvalidRequest:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    pointer = before + "/".join(map(str, fault["loc"])) if fault["loc"] else ""
+    return InvalidRequest(fault["msg"].removeprefix("Value error, "), pointer=pointer)
