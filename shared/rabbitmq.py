@@ -206,7 +206,8 @@ class RabbitBroker:
     ) -> Sequence[Message]:
         """Up to so many messages of a queue, in its order; they stay there, but for those that ``takes`` picks.
 
-        Nobody else is given them meanwhile, and they may come in another order then. Raises BrokerUnavailable.
+        Nobody else is given them meanwhile; they are back a moment later, maybe in another order. Raises
+        BrokerUnavailable.
         """
         found: list[Message] = []
         async with self._aside(queue) as channel:

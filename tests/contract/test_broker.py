@@ -195,12 +195,19 @@ async def test_every_owner_of_a_private_queue_gets_its_own_copy(declared: Broker
         assert await bodies(late, 1) == ["fresh"]
 
 
+async def all_back(broker: RabbitBroker | MemoryBroker, count: int) -> None:
+    """What was looked at is back in its queue: RabbitMQ puts it there after the channel is closed."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await broker.waiting(WORK) != count:
+            pass
+
+
 async def test_a_queue_can_be_looked_at_and_keeps_what_is_in_it(declared: RabbitBroker | MemoryBroker) -> None:
     await declared.publish([message(str(n)) for n in range(5)])
     assert await declared.waiting(WORK) == 5
     for limit, count in ((2, 2), (9, 5)):
         assert len(await declared.browse(WORK, limit)) == count
-        assert await declared.waiting(WORK) == 5
+        await all_back(declared, 5)
     found = await declared.browse(WORK, 9)
     assert {each.body for each in found} == {b"0", b"1", b"2", b"3", b"4"}
     assert (found[0].exchange, found[0].routing_key) == (REQUESTS.name, "work.a")
@@ -209,7 +216,9 @@ async def test_a_queue_can_be_looked_at_and_keeps_what_is_in_it(declared: Rabbit
 async def test_what_is_picked_is_gone_and_the_others_stay(declared: RabbitBroker | MemoryBroker) -> None:
     await declared.publish([message(str(n)) for n in range(5)])
     await declared.browse(WORK, 9, takes=lambda each: each.body in (b"1", b"3"))
+    await all_back(declared, 3)
     assert {each.body for each in await declared.browse(WORK, 9)} == {b"0", b"2", b"4"}
+    await all_back(declared, 3)
     assert await declared.purge(WORK) == 3
     assert (await declared.waiting(WORK), await declared.browse(WORK, 9)) == (0, [])
 
