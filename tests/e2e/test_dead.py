@@ -135,7 +135,7 @@ async def test_failed_requests_are_run_anew_under_their_ids_and_each_has_one_res
     finally:
         await asyncio.to_thread(local.start_program, home, "inference")
     results = [await api.finished(request_id) for request_id in ids]
-    assert [(each["status"], each["output_text"]) for each in results] == [("completed", "A simulated answer.")] * 3
+    assert [each["status"] for each in results] == ["completed"] * 3
     await rows.settled(3)
     found = await rows.all("SELECT id::text, status, replay FROM responses WHERE tenant = $1")
     assert sorted(map(tuple, found)) == sorted((request_id, "completed", 1) for request_id in ids)
