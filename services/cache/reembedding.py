@@ -68,9 +68,6 @@ class Reembedding:
                     return
             except (*database.FAILED, EmbedderUnavailable, BrokerError) as error:
                 log.warning("embedding anew pauses", error=repr(error))
-            except Exception:  # a bug here must not be one of the cache: log it, and leave the entries to expire
-                log.exception("embedding anew failed")
-                return
             await self._clock.sleep(AGAIN_S)
 
     async def _done(self) -> bool:

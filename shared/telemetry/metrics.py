@@ -16,6 +16,9 @@ PROCESSING = Histogram(
 )
 UNSETTLED = Gauge("forebay_messages_unsettled", "Deliveries taken and not yet settled", ["queue"])
 CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to the broker")
+BACKGROUND_FAILURES = Counter(
+    "forebay_background_failures", "Times that work beside the requests failed and began anew", ["work"]
+)
 
 # ingest
 ADMITTED = Counter("forebay_requests_admitted", "Submissions accepted", ["door", "priority"])

@@ -131,7 +131,7 @@ async def test_a_bursting_topic_is_answered_anew_until_it_has_settled(
         found = (await asyncio.to_thread(topics))["topics"]
         return [topic for topic in found if topic["tenant"] == tenant and "ratio" in topic]
 
-    async with background(burst(), name="burst"):
+    async with background(burst, name="burst"):
         (topic,) = await eventually(shown)
         reason = await eventually(lambda: asyncio.sleep(0, next(iter(reasons), None)))
     assert reason == f"older than 1 second, {FOR_TREND}comet"
