@@ -821,6 +821,7 @@ class TopicTrending(TopicEvent):
         origin: ``detected`` in the stream of requests; ``told`` from outside; ``repeated`` by trends for who told it.
         score: how many times its usual share the topic has; null where it was not counted.
         until: it ends then, unless it is announced again.
+        told_until: with what is repeated, the end that was told: whoever repeats it is to go on until then.
     """
 
     TYPE = "forebay.topic.trending.v1"
@@ -832,6 +833,7 @@ class TopicTrending(TopicEvent):
     score: NonNegativeFloat | None = None
     since: AwareDatetime
     until: AwareDatetime
+    told_until: AwareDatetime | None = None
 
     def ends(self, now: datetime) -> datetime:
         """When it ends by itself for who hears it now: whatever its sender wrote, no later than any client may ask."""

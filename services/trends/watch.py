@@ -6,24 +6,30 @@ the next announcement of the others puts it right for those who listen.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
-from uuid import UUID
+from typing import Final
 
 import structlog
 
 from services.trends.decision import Evidence
 from services.trends.rates import Rates
+from services.trends.told import Told
 from shared.clock import Clock
-from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending, topic_id
+from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
-T = TypeVar("T")
 Name = tuple[str, str]  # whose requests, and the key they are counted under
+
+
+def tenant_of(name: Name) -> str:
+    """Whose requests."""
+    return name[0]
+
 
 # Seconds an announcement holds: some times as long as the pause until the next one.
 HOLDS: Final = timedelta(seconds=30)
@@ -35,12 +41,6 @@ STILL: Final = 0.12
 # Share of a word's recent requests from which a phrase with it says better what they are about.
 COVERED: Final = 0.5
 MOST_TENANTS: Final = 10_000
-# What is told from outside is repeated less often, and holds as many times as long.
-REPEAT_TOLD_S: Final = 30.0
-LISTENS_S: Final = 1.5 * REPEAT_TOLD_S
-HOLDS_TOLD: Final = timedelta(seconds=90)
-# Topics of one tenant, told from outside, that are remembered; and as many that it said have settled.
-MOST_TOLD: Final = 100
 
 
 @dataclass(slots=True)
@@ -72,27 +72,17 @@ class Watch:
         self._policy = policy
         self._clock = clock
         fast, slow = float(policy.fast), float(policy.slow)
-        self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics)
+        self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics, owner=tenant_of)
         self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
         self._began = clock.now().timestamp()
         self._seen: dict[Name, None] = {}
         self._trends: dict[Name, Trend] = {}
-        # By tenant, the oldest first.
-        self._told: dict[str, dict[UUID, TopicTrending]] = {}
-        self._doubted: dict[str, dict[UUID, TopicTrending]] = {}
-        self._silenced: dict[str, dict[UUID, datetime]] = {}
+        self._told = Told(clock, silent=timedelta(seconds=slow))
         self._repeat_at = 0.0
-        self._repeat_told_at = 0.0
-        self._full: set[str] = set()
 
     def subscribed(self) -> None:
-        """That a topic has settled may have been missed: what the others repeat holds, and where none of them repeats
-        anything, as they were all away or there are none, what this one knew.
-        """
-        for owner, topics in self._told.items():
-            self._doubted[owner] = self._doubted.get(owner, {}) | topics
-        self._told = {}
-        self._repeat_told_at = self._clock.monotonic() + LISTENS_S
+        """Something may have been missed: of counts nobody minds, but the end of a topic that was told is told once."""
+        self._told.subscribed()
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of counts, and of what is told from outside; nothing follows at once."""
@@ -103,11 +93,9 @@ class Watch:
                 for part in counts:
                     self._add(part, at)
             case TopicTrending(origin="told" | "repeated"):
-                self._remember(event)
+                self._told.trends(event)
             case TopicSettled(origin="told"):
-                for known in (self._told, self._doubted):
-                    known.get(event.owner, {}).pop(event.topic_id, None)
-                self._silence(event)
+                self._told.settles(event)
             case _:
                 pass
         return ()
@@ -120,10 +108,11 @@ class Watch:
         self._seen.clear()
         metrics.TRENDING.set(len(self._trends))
         metrics.TOPICS_KEPT.set(len(self._topics))
+        metrics.TOPICS_TOLD.set(len(self._told))
         if self._clock.monotonic() >= self._repeat_at:
             self._repeat_at = self._clock.monotonic() + REPEAT_S
             begun = list(self._trends.values())
-        return [*settled, *(self._announced(trend, now) for trend in begun), *self._repeated(now)]
+        return [*settled, *(self._announced(trend, now) for trend in begun), *self._told.repeated()]
 
     def trends(self) -> Sequence[Trend]:
         """What trends by this replica's own counts, the longest first."""
@@ -165,23 +154,40 @@ class Watch:
         return Evidence.of(self._topics.at(name, now), self._everything.at(name[0], now))
 
     def _begun(self, now: float) -> Iterator[Trend]:
-        """Topics that begin to trend: the most unlikely first, as long as there is room."""
+        """Topics that begin to trend: the most unlikely first, as long as there is room for their tenant's."""
         candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(self._seen, now)]
         if not candidates:
             return
         covered = self._covered(now)
         candidates.sort(key=lambda trend: -trend.latest.significance)
         for trend in candidates:
-            if len(self._trends) >= self._policy.max_trending:
-                log.warning("more topics trend than may", max_trending=self._policy.max_trending)
-                return
             tenant, key = trend.name
-            if trend.latest.now * COVERED <= covered.get(trend.name, 0.0) or self._is_silenced(trend.name):
+            if trend.latest.now * COVERED <= covered.get(trend.name, 0.0) or self._told.is_silenced(*trend.name):
+                continue
+            if not self._has_room(tenant):
+                log.warning("more topics trend than may", tenant=tenant, max_trending=self._policy.max_trending)
                 continue
             self._trends[trend.name] = trend
             log.info("a topic trends", topic=key, tenant=tenant, reason=self.reason(trend))
             metrics.TRENDS_BEGUN.inc()
             yield trend
+
+    def _has_room(self, tenant: str) -> bool:
+        """Whether a tenant may have one more: what is free, and else what a tenant that has more then must give up.
+
+        The topic that gives way ends by itself, as it is announced no more.
+        """
+        if len(self._trends) < self._policy.max_trending:
+            return True
+        have = Counter(map(tenant_of, self._trends))
+        (most, count), *_ = have.most_common(1)
+        if count <= have[tenant] + 1:
+            return False
+        theirs = (trend for trend in self._trends.values() if tenant_of(trend.name) == most)
+        gone = min(theirs, key=lambda trend: trend.latest.significance)
+        del self._trends[gone.name]
+        log.info("a topic gives way to another tenant's", topic=gone.name[1], tenant=most)
+        return True
 
     def _above(self, names: Iterable[Name], now: float) -> Iterator[tuple[Name, Evidence]]:
         for name in names:
@@ -220,7 +226,7 @@ class Watch:
 
     def _over(self, trend: Trend, now: float) -> str:
         """Why a topic trends no more; empty while it does."""
-        if self._is_silenced(trend.name):
+        if self._told.is_silenced(*trend.name):
             return "told from outside"
         if now - trend.since > self._policy.slow:
             return "it has been so for so long that it is the usual by now"
@@ -249,59 +255,3 @@ class Watch:
             since=datetime.fromtimestamp(trend.since, UTC),
             until=now + HOLDS,
         )
-
-    def _repeated(self, now: datetime) -> Iterator[TopicTrending]:
-        """What was told from outside, for replicas that were not there; one that is lost ends by itself as any does."""
-        if self._clock.monotonic() < self._repeat_told_at:
-            return
-        self._repeat_told_at = self._clock.monotonic() + REPEAT_TOLD_S
-        for owner, topics in self._doubted.items():
-            self._told[owner] = topics | self._told.get(owner, {})
-        self._doubted = {}
-        for owner, topics in list(self._told.items()):
-            kept = {known: told for known, told in topics.items() if told.until > now}
-            if kept:
-                self._told[owner] = kept
-            else:
-                del self._told[owner]
-            for told in kept.values():
-                yield told.model_copy(update={"origin": "repeated", "until": min(told.until, now + HOLDS_TOLD)})
-
-    def _remember(self, event: TopicTrending) -> None:
-        """Remember what was told; what others repeat only where it is new, as they cut its end short."""
-        if event.origin == "repeated":
-            self._doubted = {}  # by others: while it doubts, this one repeats nothing
-        topics = self._told.setdefault(event.owner, {})
-        if event.origin == "told":
-            self._silenced.get(event.owner, {}).pop(event.topic_id, None)
-        elif event.topic_id in topics and topics[event.topic_id].until >= event.until:
-            return
-        told = event.model_copy(update={"until": event.ends(self._clock.now())})
-        self._keep(topics, event, told)
-
-    def _silence(self, settled: TopicSettled) -> None:
-        """Whoever says that a topic has settled knows better than the counts, for as long as the slow rate takes."""
-        now = self._clock.now()
-        for known in self._silenced.values():
-            for over in [each for each, until in known.items() if until <= now]:
-                del known[over]
-        until = now + timedelta(seconds=self._policy.slow)
-        self._keep(self._silenced.setdefault(settled.owner, {}), settled, until)
-
-    def _keep(self, known: dict[UUID, T], event: TopicTrending | TopicSettled, value: T) -> None:
-        """Keep what a tenant said last; where it says too much, what it said first gives way."""
-        known.pop(event.topic_id, None)
-        if len(known) >= MOST_TOLD:
-            del known[next(iter(known))]
-            if event.owner not in self._full:
-                self._full.add(event.owner)
-                log.warning("a tenant tells more topics than are kept", tenant=event.owner, most=MOST_TOLD)
-        known[event.topic_id] = value
-
-    def _is_silenced(self, name: Name) -> bool:
-        tenant, key = name
-        silenced = self._silenced.get(tenant)
-        if not silenced:
-            return False
-        until = silenced.get(topic_id((key,), tenant or None))
-        return until is not None and self._clock.now() < until

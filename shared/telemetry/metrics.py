@@ -94,4 +94,5 @@ TOPICS_COUNTED = Counter("forebay_trends_requests", "Requests whose topics were 
 TOPICS_KEPT = Gauge("forebay_trends_topics", "Topics that are counted at present")
 TRENDING = Gauge("forebay_trends_trending", "Topics that trend, by this replica's counts")
 TRENDS_BEGUN = Counter("forebay_trends_begun", "Topics that began to trend, by this replica's counts")
+TOPICS_TOLD = Gauge("forebay_trends_told", "Topics that this replica knows to be told from outside")
 TOPICS_IN_FORCE = Gauge("forebay_cache_topics", "Trending topics that this replica of the cache heeds")
