@@ -5,10 +5,8 @@ can run side by side; only :class:`Submission`, which people write, refuses them
 from this module and from ``shared.topology``.
 """
 
-import base64
 import json
 import math
-import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -261,17 +259,6 @@ class Request(Submission):
     cache_control: CacheControl = CacheControl()
 
 
-def encode_vector(vector: Sequence[float]) -> str:
-    """An embedding as base64 of little-endian half floats: 2 bytes a dimension, the precision of ``halfvec``."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}e", *vector)).decode()
-
-
-def decode_vector(text: str) -> tuple[float, ...]:
-    """The inverse of :func:`encode_vector`."""
-    raw = base64.b64decode(text)
-    return struct.unpack(f"<{len(raw) // 2}e", raw)
-
-
 class CacheKey(Model):
     """Where an answer belongs in the cache.
 
@@ -282,7 +269,7 @@ class CacheKey(Model):
             from what an earlier version announced: such an answer is neither kept nor shared.
         embedder: version of the model that makes the embedding.
         prompt: normalised.
-        embedding: of the prompt, see :func:`encode_vector`; absent when the prompt could not be embedded.
+        embedding: of the prompt, base64 of little-endian half floats; absent when the prompt could not be embedded.
     """
 
     scope: UUID

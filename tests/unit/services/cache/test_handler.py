@@ -25,9 +25,9 @@ from shared.events import (
     RequestMissed,
     ResponseCompleted,
     ResponseFailed,
-    decode_vector,
 )
 from shared.telemetry import metrics
+from shared.vectors import decode_vector
 from tests.support import make
 from tests.support.clock import START, settled
 from tests.support.replica import PROMPT, Decision, Replica, entry, invalidation, near, vector

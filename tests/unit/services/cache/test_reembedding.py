@@ -16,9 +16,10 @@ from shared.background import background
 from shared.embedding.builtin import MODEL, Vectors
 from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerUnavailable
-from shared.events import CacheFilled, decode_vector
+from shared.events import CacheFilled
 from shared.memory import MemoryBroker
 from shared.topology import topology
+from shared.vectors import decode_vector
 from tests.support.clock import START, HurriedClock, settled
 
 if TYPE_CHECKING:
