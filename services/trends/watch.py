@@ -5,7 +5,6 @@ it decided, and the same topic has the same id whoever announces it. Where one h
 the next announcement of the others puts it right for those who listen.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,21 +14,14 @@ from typing import Final
 import structlog
 
 from services.trends.decision import Evidence
-from services.trends.rates import Rates
+from services.trends.tally import Name, Tally, tenant_of
 from services.trends.told import Told
 from shared.clock import Clock
-from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
+from shared.events import Event, TopicCounted, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
-Name = tuple[str, str]  # whose requests, and the key they are counted under
-
-
-def tenant_of(name: Name) -> str:
-    """Whose requests."""
-    return name[0]
-
 
 # Seconds an announcement holds: some times as long as the pause until the next one.
 HOLDS: Final = timedelta(seconds=30)
@@ -40,7 +32,6 @@ LEAST: Final = 2.0
 STILL: Final = 0.12
 # Share of a word's recent requests from which a phrase with it says better what they are about.
 COVERED: Final = 0.5
-MOST_TENANTS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -66,18 +57,18 @@ class Trend:
 
 
 class Watch:
-    """Adds up what all replicas counted, and says what trends."""
+    """Hears what all replicas counted, and what is told from outside, and says what trends.
+
+    Attributes:
+        tally: what was counted.
+    """
 
     def __init__(self, policy: TrendsPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        fast, slow = float(policy.fast), float(policy.slow)
-        self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics, owner=tenant_of)
-        self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
-        self._began = clock.now().timestamp()
-        self._seen: dict[Name, None] = {}
+        self.tally = Tally(policy, clock)
         self._trends: dict[Name, Trend] = {}
-        self._told = Told(clock, silent=timedelta(seconds=slow))
+        self._told = Told(clock, silent=timedelta(seconds=policy.slow))
         self._repeat_at = 0.0
 
     def subscribed(self) -> None:
@@ -87,11 +78,8 @@ class Watch:
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of counts, and of what is told from outside; nothing follows at once."""
         match event:
-            case TopicCounted(counts=counts, counted_at=counted_at):
-                # A clock that is ahead must not make a count outlive the others.
-                at = min(counted_at, self._clock.now()).timestamp()
-                for part in counts:
-                    self._add(part, at)
+            case TopicCounted():
+                self.tally.add(event)
             case TopicTrending(origin="told" | "repeated"):
                 self._told.trends(event)
             case TopicSettled(origin="told"):
@@ -104,10 +92,9 @@ class Watch:
         """What changed since the last time, and now and then again all that trends."""
         now = self._clock.now()
         settled = list(self._settled(now.timestamp()))
-        begun = list(self._begun(now.timestamp()))
-        self._seen.clear()
+        begun = list(self._begun(self.tally.taken(), now.timestamp()))
         metrics.TRENDING.set(len(self._trends))
-        metrics.TOPICS_KEPT.set(len(self._topics))
+        metrics.TOPICS_KEPT.set(len(self.tally))
         metrics.TOPICS_TOLD.set(len(self._told))
         if self._clock.monotonic() >= self._repeat_at:
             self._repeat_at = self._clock.monotonic() + REPEAT_S
@@ -124,41 +111,18 @@ class Watch:
         found = (
             Trend(name, now, evidence, evidence)
             for name, evidence in (
-                (name, self._evidence(name, now)) for name in self._topics if name not in self._trends
+                (name, self.tally.evidence(name, now)) for name in self.tally if name not in self._trends
             )
             if evidence.now >= LEAST and evidence.ratio(self._policy.prior) > 1
         )
         return sorted(found, key=lambda trend: -trend.latest.significance)[:most]
 
-    def requests(self, tenant: str) -> Evidence:
-        """All requests of a tenant, recent and usual."""
-        rate = self._everything.at(tenant, self._clock.now().timestamp())
-        return Evidence.of(rate, rate)
-
-    @property
-    def usual_s(self) -> float:
-        """Seconds that the usual counts stand for: the slow minus the fast constant, and less in the first hours."""
-        age = self._clock.now().timestamp() - self._began
-        slow, fast = (constant * -math.expm1(-age / constant) for constant in (self._policy.slow, self._policy.fast))
-        return slow - fast
-
-    def _add(self, part: TopicCounts, at: float) -> None:
-        if part.requests:
-            self._everything.add(part.tenant, part.requests, at)
-        for key, count in part.keys.items():
-            name = (part.tenant, key)
-            self._topics.add(name, count, at)
-            self._seen[name] = None
-
-    def _evidence(self, name: Name, now: float) -> Evidence:
-        return Evidence.of(self._topics.at(name, now), self._everything.at(name[0], now))
-
-    def _begun(self, now: float) -> Iterator[Trend]:
+    def _begun(self, seen: Sequence[Name], now: float) -> Iterator[Trend]:
         """Topics that begin to trend: the most unlikely first, as long as there is room for their tenant's."""
-        candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(self._seen, now)]
+        candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(seen, now)]
         if not candidates:
             return
-        covered = self._covered(now)
+        covered = self._covered(seen, now)
         candidates.sort(key=lambda trend: -trend.latest.significance)
         for trend in candidates:
             tenant, key = trend.name
@@ -191,9 +155,9 @@ class Watch:
 
     def _above(self, names: Iterable[Name], now: float) -> Iterator[tuple[Name, Evidence]]:
         for name in names:
-            if name in self._trends or not self._topics.reaches(name, LEAST):
+            if name in self._trends or not self.tally.reaches(name, LEAST):
                 continue
-            evidence = self._evidence(name, now)
+            evidence = self.tally.evidence(name, now)
             if (
                 evidence.now >= LEAST
                 and evidence.ratio(self._policy.prior) >= self._policy.ratio
@@ -201,20 +165,20 @@ class Watch:
             ):
                 yield name, evidence
 
-    def _covered(self, now: float) -> dict[Name, float]:
+    def _covered(self, seen: Sequence[Name], now: float) -> dict[Name, float]:
         """Of each word in a phrase just counted, the recent requests with the phrase of it that has most."""
         most: dict[Name, float] = {}
-        for tenant, key in self._seen:
+        for tenant, key in seen:
             if " " not in key:
                 continue
-            recent = self._topics.at((tenant, key), now).fast
+            recent = self.tally.recent((tenant, key), now)
             for word in key.split():
                 most[tenant, word] = max(most.get((tenant, word), 0.0), recent)
         return most
 
     def _settled(self, now: float) -> Iterator[TopicSettled]:
         for trend in list(self._trends.values()):
-            trend.see(self._evidence(trend.name, now))
+            trend.see(self.tally.evidence(trend.name, now))
             if why := self._over(trend, now):
                 del self._trends[trend.name]
                 tenant, key = trend.name

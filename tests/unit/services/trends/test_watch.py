@@ -212,7 +212,7 @@ async def test_a_clock_that_is_ahead_does_not_make_a_count_outlive_the_others() 
     ahead = TopicCounted(batch_id=make.new_id(), counts=counts, counted_at=START + timedelta(days=1))
     await hear(world.watches[0], ahead)
     world.clock.skip(1800)
-    assert world.watches[0].requests("acme").now < 0.01
+    assert world.watches[0].tally.requests("acme").now < 0.01
 
 
 async def test_what_is_near_to_trending_can_be_seen() -> None:
@@ -231,4 +231,4 @@ async def test_the_usual_rate_is_that_of_the_time_that_was_watched(minutes: floa
     world = World()
     await world.spend(minutes, other=5)
     (watch,) = world.watches
-    assert watch.requests("acme").usual * 60 / watch.usual_s == pytest.approx(60, rel=0.05)
+    assert watch.tally.requests("acme").usual * 60 / watch.tally.usual_s == pytest.approx(60, rel=0.05)
