@@ -5,10 +5,8 @@ can run side by side; only :class:`Submission`, which people write, refuses them
 from this module and from ``shared.topology``.
 """
 
-import base64
 import json
 import math
-import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -264,17 +262,6 @@ class Request(Submission):
     )
 
 
-def encode_vector(vector: Sequence[float]) -> str:
-    """An embedding as base64 of little-endian half floats: 2 bytes a dimension, the precision of ``halfvec``."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}e", *vector)).decode()
-
-
-def decode_vector(text: str) -> tuple[float, ...]:
-    """The inverse of :func:`encode_vector`."""
-    raw = base64.b64decode(text)
-    return struct.unpack(f"<{len(raw) // 2}e", raw)
-
-
 class CacheKey(Model):
     """Where an answer belongs in the cache.
 
@@ -285,7 +272,7 @@ class CacheKey(Model):
             from what an earlier version announced: such an answer is neither kept nor shared.
         embedder: version of the model that makes the embedding.
         prompt: normalised.
-        embedding: of the prompt, see :func:`encode_vector`; absent when the prompt could not be embedded.
+        embedding: of the prompt, base64 of little-endian half floats; absent when the prompt could not be embedded.
     """
 
     scope: UUID
@@ -905,6 +892,7 @@ class TopicTrending(TopicEvent):
         origin: ``detected`` in the stream of requests; ``told`` from outside; ``repeated`` by trends for who told it.
         score: how many times its usual share the topic has; null where it was not counted.
         until: it ends then, unless it is announced again.
+        told_until: with what is repeated, the end that was told: whoever repeats it is to go on until then.
     """
 
     TYPE = "forebay.topic.trending.v1"
@@ -916,6 +904,7 @@ class TopicTrending(TopicEvent):
     score: NonNegativeFloat | None = None
     since: AwareDatetime
     until: AwareDatetime
+    told_until: AwareDatetime | None = None
 
     def ends(self, now: datetime) -> datetime:
         """When it ends by itself for who hears it now: whatever its sender wrote, no later than any client may ask."""

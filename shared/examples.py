@@ -27,8 +27,8 @@ from shared.events import (
     TopicCounted,
     TopicSettled,
     TopicTrending,
-    encode_vector,
 )
+from shared.vectors import encode_vector
 
 
 def example(event: type[Event]) -> Event:

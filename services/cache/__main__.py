@@ -10,7 +10,7 @@ async def wire(it: service.Service) -> None:
     pool = await it.enter(database.vector_pool(it.settings.postgres_dsn, size=it.settings.pool_size))
     lookups = await it.enter(database.search_pool(it.settings.postgres_dsn))
     cache = Cache.assemble(it.policy, pool, lookups, await embedder(it, pool), it.clock)
-    await it.enter(background(cache.census.run(), name="census"))
+    await it.enter(background(cache.census.run, name="census", clock=it.clock))
     it.consume(topology.CACHE_EVENTS, cache.news.heard, subscribed=cache.news.subscribed)
     it.consume(topology.SHADOWED, cache.shadows.completed)
     it.consume(topology.WARM, cache.warming.brought)

@@ -99,5 +99,5 @@ async def embedder(it: Service, pool: "Pool") -> Embeds:
     if rules.previous:
         most = it.policy.cache.max_prompt_chars
         moving = Reembedding(pool, chosen, it.broker, it.clock, previous=rules.previous, max_prompt_chars=most)
-        await it.enter(background(moving.run(), name="reembedding"))
+        await it.enter(background(moving.run, name="reembedding", clock=it.clock))
     return chosen

@@ -38,14 +38,14 @@ class Census:
         self._shadows = shadows
         self._news = news
         self._clock = clock
+        self._has_recalled = False
 
     async def run(self) -> None:
         """Never returns; a database that is away is asked again."""
-        recalled = False
         while True:
             if self._news.behind:
                 await self._catch_up()
-            recalled = recalled or await self._recalled()
+            self._has_recalled = self._has_recalled or await self._recalled()
             await self._count()
             self._audits.tell()
             await self._clock.sleep(EVERY_S)

@@ -291,9 +291,17 @@ class CacheHandler:
         )
 
     def _young(self, request: Request, answer: ResponseCompleted) -> bool:
-        """Whether the answer of one in flight is young enough for who asks."""
-        most = request.cache_control.max_age_s
-        return most is None or _answered_s(answer, self._clock.now()) <= most
+        """Whether the answer of one in flight is young enough for who asks, its category and its topic."""
+        age_s, most = _answered_s(answer, self._clock.now()), request.cache_control.max_age_s
+        if most is not None and age_s > most:
+            return False
+        if answer.answer_of is not None and answer.freshness is not None:  # that of an entry, which may be any age
+            longest = self._freshness.longest_of(answer.freshness.category, request.tenant)
+            if longest is not None and age_s >= longest:
+                return False
+        prompt = answer.key.prompt if answer.key else request.prompt
+        topic = self._parts.trending.topic_about(prompt, age_s, owner=answer.tenant, tenant=request.tenant)
+        return topic is None
 
     def _hit(self, request: Request, key: CacheKey, considered: Considered) -> tuple[Event, ...]:
         entry = considered.entry

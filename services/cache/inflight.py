@@ -18,7 +18,8 @@ import numpy as np
 
 from shared.clock import Clock
 from shared.embedding.builtin import Vectors
-from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, ResponseFailed, decode_vector
+from shared.events import CacheKey, Event, RequestMissed, ResponseCompleted, ResponseFailed
+from shared.vectors import decode_vector
 
 # Seconds a finished answer is kept at the most: longer than it takes to become a cache entry in a calm system.
 ANSWERED_KEPT_S: Final = 10.0
@@ -88,7 +89,7 @@ class InFlight:
                     if not leader.done.is_set():  # its call begins now, whatever it waited for before
                         leader.expires = self._clock.monotonic() + self._patience_s
                 if leader.vector is None and key.embedding is not None:
-                    leader.vector = np.array(decode_vector(key.embedding), dtype=np.float32)
+                    leader.vector = decode_vector(key.embedding)
             case ResponseCompleted(key=CacheKey(base=UUID()) as key):
                 led = self._leaders.get(key.exact)
                 # One that was bought is good for all who wait, also when it comes from a leader nobody waits for now.

@@ -22,10 +22,11 @@ from shared.clock import Clock
 from shared.embedding.builtin import MODEL, Vectors
 from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerError
-from shared.events import CacheFilled, CacheKey, Event, Freshness, encode_vector
+from shared.events import CacheFilled, CacheKey, Event, Freshness
 from shared.policy.caching import BUILTIN
 from shared.publishing import publish
 from shared.telemetry import metrics
+from shared.vectors import encode_vector
 
 if TYPE_CHECKING:
     import asyncpg
@@ -68,9 +69,6 @@ class Reembedding:
                     return
             except (*database.FAILED, EmbedderUnavailable, BrokerError) as error:
                 log.warning("embedding anew pauses", error=repr(error))
-            except Exception:  # a bug here must not be one of the cache: log it, and leave the entries to expire
-                log.exception("embedding anew failed")
-                return
             await self._clock.sleep(AGAIN_S)
 
     async def _done(self) -> bool:
@@ -128,7 +126,7 @@ class Reembedding:
 
 def _filled(row: Any, key: CacheKey, vector: Vectors | None) -> CacheFilled:
     """The entry as it is, under another key."""
-    embedding = None if vector is None else encode_vector(vector.tolist())
+    embedding = None if vector is None else encode_vector(vector)
     ttl_s = int((row["expires_at"] - row["stored_at"]).total_seconds())
     return CacheFilled(
         entry_id=row["entry_id"],

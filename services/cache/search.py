@@ -15,8 +15,9 @@ from services.cache.lookup import Asked, Entry, Lookup, Prompt
 from shared.clock import Clock
 from shared.embedding.builtin import Vectors
 from shared.errors import ForebayError
-from shared.events import CacheKey, encode_vector
+from shared.events import CacheKey
 from shared.telemetry import metrics
+from shared.vectors import encode_vector
 
 log = structlog.stdlib.get_logger(__name__)
 TOO_LONG: Final = "too long to be matched by meaning"
@@ -129,4 +130,4 @@ class Search:
 
 def embedded(key: CacheKey, vector: Vectors | None) -> CacheKey:
     """The key with its embedding, where there is one."""
-    return key if vector is None else key.model_copy(update={"embedding": encode_vector(vector.tolist())})
+    return key if vector is None else key.model_copy(update={"embedding": encode_vector(vector)})

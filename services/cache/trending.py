@@ -75,13 +75,16 @@ class Trending:
 
     def topic_of(self, entry: Entry, *, tenant: str) -> Topic | None:
         """The trending topic for which an entry is too old to be served to a tenant; None where there is none."""
-        now = self._clock.now()
-        if not self._topics or entry.age_s(now) <= self._max_age_s:
+        return self.topic_about(entry.prompt, entry.age_s(self._clock.now()), owner=entry.tenant, tenant=tenant)
+
+    def topic_about(self, prompt: str, age_s: int, *, owner: str, tenant: str) -> Topic | None:
+        """The trending topic for which an answer of that age, to that prompt of ``owner``, is too old for a tenant."""
+        if not self._topics or age_s <= self._max_age_s:
             return None
-        prompt = frozenset(words(entry.prompt))
-        for topic in self._led_to(prompt):
+        now, asked = self._clock.now(), frozenset(words(prompt))
+        for topic in self._led_to(asked):
             whose = topic.announced.tenant
-            if now < topic.until and whose in (None, entry.tenant, tenant) and concerns(topic.terms, prompt):
+            if now < topic.until and whose in (None, owner, tenant) and concerns(topic.terms, asked):
                 return topic
         return None
 

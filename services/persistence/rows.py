@@ -25,10 +25,10 @@ from shared.events import (
     RequestRejected,
     ResponseCompleted,
     ResponseFailed,
-    decode_vector,
 )
 from shared.policy import Policy
 from shared.telemetry import metrics
+from shared.vectors import decode_vector
 
 Row = tuple[Any, ...]
 # Parts of a request that have a column of their own.
@@ -153,7 +153,7 @@ def cache_entry(event: Event, policy: Policy) -> Record | None:
         key.base,
         key.embedder,
         key.prompt,
-        HalfVector(list(decode_vector(key.embedding))) if key.embedding else None,
+        HalfVector(decode_vector(key.embedding)) if key.embedding else None,
         event.output_text,
         event.model,
         event.tier,

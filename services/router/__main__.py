@@ -1,5 +1,7 @@
 """Wiring of the router."""
 
+from functools import partial
+
 from services.router.assembly import Replica
 from services.router.choice import choosing
 from shared import database, service, topology
@@ -15,8 +17,8 @@ async def wire(it: service.Service) -> None:
         other = tried, (await choosing(it, tried)).score
     replica = Replica.assemble(it.policy, (await choosing(it, it.policy)).score, other, it.broker, it.clock)
     pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))
-    await it.enter(background(replica.ledger.recall(pool), name="ledger"))
-    await it.enter(background(replica.news.announce(), name="scores"))
+    await it.enter(background(partial(replica.ledger.recall, pool), name="ledger", clock=it.clock))
+    await it.enter(background(replica.news.announce, name="scores", clock=it.clock))
     it.consume(topology.router_events(it.policy.tiers), replica.news.heard, subscribed=replica.ledger.subscribed)
     cancelled = Cancellations(it.clock)
     it.consume(topology.CANCELLATIONS, cancelled.heard)

@@ -59,7 +59,7 @@ class Caps:
             return f"{tenant} has spent {spent:.4f} of {limits.usd_per_day:g} dollars today"
         bucket = self._buckets[tenant].get(tier)
         if bucket is not None and bucket.empty:
-            return f"{tier} is for {limits.shares[tier]:.0%} of {tenant}'s requests"
+            return f"{tier} is for {100 * limits.shares[tier]:g}% of {tenant}'s requests"
         return None
 
     def take(self, tenant: str, tier: str) -> None:

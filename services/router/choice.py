@@ -44,5 +44,5 @@ async def choosing(it: Service, policy: Policy) -> Choice:
     from services.router.learning.reload import WatchedHead  # for those who have a head
 
     head = WatchedHead(rules.head, policy.cache.embedder, it.clock)
-    await it.enter(background(head.watch(), name="learned head"))
+    await it.enter(background(head.watch, name="learned head", clock=it.clock))
     return Choice(rules, head)

@@ -40,7 +40,7 @@ class Health:
             return  # late, short, or less than what is known
         if len(self._unwell) >= MOST_LANES:
             self._unwell = {lane: unwell for lane, unwell in self._unwell.items() if unwell.until > now}
-        if len(self._unwell) < MOST_LANES:
+        if signal.lane in self._unwell or len(self._unwell) < MOST_LANES:
             self._unwell[signal.lane] = Unwell(signal.reason, until)
 
     def trouble(self, lane: str) -> str | None:

@@ -4,7 +4,7 @@ A replica adds up the answers it hears of. What was spent before it began to lis
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,14 +30,35 @@ PATIENCE_S: Final = 30.0
 AGAIN_AFTER_S: Final = 10.0
 
 
+class Sums:
+    """US dollars by tenant, and their sum, which every decision under a budget asks for."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._by_tenant: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, tenant: str, usd: float) -> None:
+        """Add to a tenant's."""
+        self._by_tenant[tenant] += usd
+        self.total += usd
+
+    def items(self) -> ItemsView[str, float]:
+        """Each tenant's."""
+        return self._by_tenant.items()
+
+    def of(self, tenant: str) -> float:
+        """A tenant's."""
+        return self._by_tenant.get(tenant, 0.0)
+
+
 class Ledger:
     """Spending of the current day, in US dollars at list price; a day is one of UTC."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._day: date = clock.now().date()
-        self._spent: defaultdict[str, float] = defaultdict(float)  # by tenant, since this replica listens
-        self._before: defaultdict[str, float] = defaultdict(float)
+        self._spent = Sums()  # since this replica listens
+        self._before = Sums()
         self._heard_since: datetime | None = None
         self._means: dict[str, tuple[int, float]] = {}
         self.behind = True
@@ -47,8 +68,8 @@ class Ledger:
         self.behind = True
         self._heard_since = self._clock.now()
         for tenant, usd in self._spent.items():  # until it is read, what was heard before is the best that is known
-            self._before[tenant] += usd
-        self._spent.clear()
+            self._before.add(tenant, usd)
+        self._spent = Sums()
 
     def heard(self, answer: ResponseCompleted) -> None:
         """Add what an answer cost, unless it was bought for another request."""
@@ -59,14 +80,14 @@ class Ledger:
         self._means[answer.tier] = seen, mean + (answer.cost_usd - mean) / min(seen, MEMORY)
         since = self._heard_since
         if answer.completed_at.date() == self._today() and (since is None or answer.completed_at >= since):
-            self._spent[answer.tenant] += answer.cost_usd
+            self._spent.add(answer.tenant, answer.cost_usd)
 
     def spent(self, tenant: str | None = None) -> float:
         """Dollars spent today, of one tenant or of all."""
         self._today()
         if tenant is None:
-            return sum(self._spent.values()) + sum(self._before.values())
-        return self._spent.get(tenant, 0.0) + self._before.get(tenant, 0.0)
+            return self._spent.total + self._before.total
+        return self._spent.of(tenant) + self._before.of(tenant)
 
     def cost_of(self, tier: str) -> float | None:
         """Dollars that a request of a tier costs on average; None where too few were heard of."""
@@ -96,9 +117,9 @@ class Ledger:
             log.warning("what was spent earlier today is not known yet", error=str(error))
             return
         if since == self._heard_since and midnight.date() == self._today():
-            self._before = defaultdict(float)
+            self._before = Sums()
             for row in rows:
-                self._before[row["tenant"]] += row["usd"]
+                self._before.add(row["tenant"], row["usd"])
             self._learn_means([dict(row) for row in rows])
         self.behind = since != self._heard_since
 
@@ -117,6 +138,5 @@ class Ledger:
         today = self._clock.now().date()
         if today != self._day:
             self._day = today
-            self._spent.clear()
-            self._before.clear()
+            self._spent, self._before = Sums(), Sums()
         return today

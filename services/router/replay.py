@@ -20,10 +20,11 @@ from services.router.decision import Decider, Refused
 from services.router.health import Health
 from services.router.ledger import Ledger
 from services.router.scoring import Scores
-from services.router.vectors import Embedding, Vector
+from services.router.vectors import Embedding
 from shared import database
 from shared.events import Request, ResponseCompleted, Route, Usage
 from shared.policy import Policy
+from shared.vectors import Vector
 
 if TYPE_CHECKING:
     from shared.database import Pool

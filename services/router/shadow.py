@@ -22,14 +22,21 @@ class Shadow:
         self._ledger = ledger
 
     def beside(self, request: Request, embedding: Embedding | None, route: Route) -> Route:
-        """The route, with the tier that the other policy would have taken; none where it would have refused."""
+        """The route, with the tier that the other policy would have taken; none where it would have refused.
+
+        What goes wrong with a policy that is only tried out is logged, and no harm to the request.
+        """
         try:
             would = self._other.decide(request, embedding)
         except KeyError:  # the request names a model that the other policy does not know
             would = Refused("an unknown model")
+        except Exception:  # whatever it is: it must not get out
+            log.exception("the other policy failed")
+            return route
         tier = "none" if isinstance(would, Refused) else would.tier
         metrics.ROUTER_SHADOW.labels(route.tier, tier).inc()
-        this, other = self._ledger.cost_of(route.tier), self._ledger.cost_of(tier)
+        this = self._ledger.cost_of(route.tier)
+        other = 0.0 if isinstance(would, Refused) else self._ledger.cost_of(tier)
         if this is not None and other is not None:  # or the two sums could not be compared
             metrics.ROUTER_SHADOW_COST.labels("this").inc(this)
             metrics.ROUTER_SHADOW_COST.labels("shadow").inc(other)

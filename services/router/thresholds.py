@@ -81,6 +81,7 @@ class Thresholds:
         if not self._policy.calibrated:
             return fixed
         if self._policy.usd_per_day is not None and self._ledger.spent() >= self._policy.usd_per_day:
+            self._show(self._spent.shares, self._spent)
             return self._spent
         now = self._clock.monotonic()
         kept = self._kept.get(scored.by)
@@ -113,16 +114,24 @@ class Thresholds:
         asked = self._policy.shares or self._usual(recent, fixed)
         part = self._affordable(asked)
         if part == 1 and not self._policy.shares:
+            self._show(asked, fixed)
             return fixed
         default = self._policy.ladder.index(self._policy.default)
         boundaries, shares = {}, {}
         for place, tier in enumerate(self._policy.upper, start=1):
             shares[tier] = part * sum(asked[each] for each in self._policy.ladder[place:])
             boundaries[tier] = recent.boundary(shares[tier], neutral_above=default >= place)
-            if not self._alone:
-                metrics.ROUTER_SHARE.labels(tier).set(part * asked[tier])
-                metrics.ROUTER_THRESHOLD.labels(tier).set(boundaries[tier].score)
-        return Begins(boundaries, shares, lowered=part < 1)
+        begins = Begins(boundaries, shares, lowered=part < 1)
+        self._show({tier: part * share for tier, share in asked.items()}, begins)
+        return begins
+
+    def _show(self, shares: Mapping[str, float], begins: Begins) -> None:
+        """Fill the metrics, with the share of each tier by itself."""
+        if self._alone:
+            return
+        for tier, boundary in begins.boundaries.items():
+            metrics.ROUTER_SHARE.labels(tier).set(shares[tier])
+            metrics.ROUTER_THRESHOLD.labels(tier).set(boundary.score)
 
     def _usual(self, recent: RecentScores, fixed: Begins) -> Mapping[str, float]:
         """The share of each tier above the lowest where the fixed thresholds decide."""

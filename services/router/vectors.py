@@ -1,14 +1,9 @@
 """The embedding that comes with a request."""
 
-import base64
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shared.events import CacheKey
-
-Vector = NDArray[np.float32]
+from shared.vectors import Vector, decode_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +23,4 @@ def embedding_of(key: CacheKey | None) -> Embedding | None:
     """The embedding of a request's prompt; None where the cache has not embedded it."""
     if key is None or key.embedding is None:
         return None
-    vector = np.frombuffer(base64.b64decode(key.embedding), dtype="<f2").astype(np.float32)
-    return Embedding(vector, key.embedder)
+    return Embedding(decode_vector(key.embedding), key.embedder)

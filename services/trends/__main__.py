@@ -14,7 +14,8 @@ async def wire(it: service.Service) -> None:
     it.consume(topology.TOPIC_EVENTS, watch.heard, subscribed=watch.subscribed)
     if rules.enabled:
         it.consume_batches({topology.COUNTED: MOST_PER_TICK}, counting.accepted, tick_s=TICK_S)
-    await it.enter(background(Announcing(counting, watch, it.broker, it.clock).run(), name="announcing"))
+    announcing = Announcing(counting, watch, it.broker, it.clock)
+    await it.enter(background(announcing.run, name="announcing", clock=it.clock))
     it.app.router.routes.extend(Admin(rules, watch).routes())
 
 

@@ -45,8 +45,8 @@ class Admin:
     def _shown(self, trend: Trend, *, trending: bool) -> dict[str, Any]:
         """Rates are requests per minute."""
         tenant, key = trend.name
-        seen, everything = trend.latest, self._watch.requests(tenant)
-        usual_all = everything.usual * _MINUTE / max(1.0, self._watch.usual_s)
+        seen, everything = trend.latest, self._watch.tally.requests(tenant)
+        usual_all = everything.usual * _MINUTE / max(1.0, self._watch.tally.usual_s)
         return {
             "topic_id": str(topic_id((key,), tenant or None)),
             "terms": [key],

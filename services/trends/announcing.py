@@ -32,16 +32,12 @@ class Announcing:
         """Never returns."""
         while True:
             await self._clock.sleep(EVERY_S)
-            try:
-                await self.round()
-            except Exception:
-                # Nobody waits for this task: it would end unseen, and all replicas, which hear the same, would fall
-                # silent over the same mistake.
-                log.exception("a round failed")
+            await self.round()
 
     async def round(self) -> None:
         """Tell what was counted since the last round, and decide on what was heard since."""
-        events = [*self._counting.taken(), *self._watch.tick()]
+        decided = self._watch.tick()  # first: where that fails, what was counted waits for the next round
+        events = [*self._counting.taken(), *decided]
         try:
             await publish(self._broker, events, source="trends", now=self._clock.now())
         except BrokerError as error:

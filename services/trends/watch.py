@@ -5,25 +5,23 @@ it decided, and the same topic has the same id whoever announces it. Where one h
 the next announcement of the others puts it right for those who listen.
 """
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
-from uuid import UUID
+from typing import Final
 
 import structlog
 
 from services.trends.decision import Evidence
-from services.trends.rates import Rates
+from services.trends.tally import Name, Tally, tenant_of
+from services.trends.told import Told
 from shared.clock import Clock
-from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending, topic_id
+from shared.events import Event, TopicCounted, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
-T = TypeVar("T")
-Name = tuple[str, str]  # whose requests, and the key they are counted under
 
 # Seconds an announcement holds: some times as long as the pause until the next one.
 HOLDS: Final = timedelta(seconds=30)
@@ -34,13 +32,6 @@ LEAST: Final = 2.0
 STILL: Final = 0.12
 # Share of a word's recent requests from which a phrase with it says better what they are about.
 COVERED: Final = 0.5
-MOST_TENANTS: Final = 10_000
-# What is told from outside is repeated less often, and holds as many times as long.
-REPEAT_TOLD_S: Final = 30.0
-LISTENS_S: Final = 1.5 * REPEAT_TOLD_S
-HOLDS_TOLD: Final = timedelta(seconds=90)
-# Topics of one tenant, told from outside, that are remembered; and as many that it said have settled.
-MOST_TOLD: Final = 100
 
 
 @dataclass(slots=True)
@@ -66,48 +57,33 @@ class Trend:
 
 
 class Watch:
-    """Adds up what all replicas counted, and says what trends."""
+    """Hears what all replicas counted, and what is told from outside, and says what trends.
+
+    Attributes:
+        tally: what was counted.
+    """
 
     def __init__(self, policy: TrendsPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        fast, slow = float(policy.fast), float(policy.slow)
-        self._topics: Rates[Name] = Rates(fast_s=fast, slow_s=slow, max_names=policy.max_topics)
-        self._everything: Rates[str] = Rates(fast_s=fast, slow_s=slow, max_names=MOST_TENANTS)
-        self._began = clock.now().timestamp()
-        self._seen: dict[Name, None] = {}
+        self.tally = Tally(policy, clock)
         self._trends: dict[Name, Trend] = {}
-        # By tenant, the oldest first.
-        self._told: dict[str, dict[UUID, TopicTrending]] = {}
-        self._doubted: dict[str, dict[UUID, TopicTrending]] = {}
-        self._silenced: dict[str, dict[UUID, datetime]] = {}
+        self._told = Told(clock, silent=timedelta(seconds=policy.slow))
         self._repeat_at = 0.0
-        self._repeat_told_at = 0.0
-        self._full: set[str] = set()
 
     def subscribed(self) -> None:
-        """That a topic has settled may have been missed: what the others repeat holds, and where none of them repeats
-        anything, as they were all away or there are none, what this one knew.
-        """
-        for owner, topics in self._told.items():
-            self._doubted[owner] = self._doubted.get(owner, {}) | topics
-        self._told = {}
-        self._repeat_told_at = self._clock.monotonic() + LISTENS_S
+        """Something may have been missed: of counts nobody minds, but the end of a topic that was told is told once."""
+        self._told.subscribed()
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of counts, and of what is told from outside; nothing follows at once."""
         match event:
-            case TopicCounted(counts=counts, counted_at=counted_at):
-                # A clock that is ahead must not make a count outlive the others.
-                at = min(counted_at, self._clock.now()).timestamp()
-                for part in counts:
-                    self._add(part, at)
+            case TopicCounted():
+                self.tally.add(event)
             case TopicTrending(origin="told" | "repeated"):
-                self._remember(event)
+                self._told.trends(event)
             case TopicSettled(origin="told"):
-                for known in (self._told, self._doubted):
-                    known.get(event.owner, {}).pop(event.topic_id, None)
-                self._silence(event)
+                self._told.settles(event)
             case _:
                 pass
         return ()
@@ -116,14 +92,14 @@ class Watch:
         """What changed since the last time, and now and then again all that trends."""
         now = self._clock.now()
         settled = list(self._settled(now.timestamp()))
-        begun = list(self._begun(now.timestamp()))
-        self._seen.clear()
+        begun = list(self._begun(self.tally.taken(), now.timestamp()))
         metrics.TRENDING.set(len(self._trends))
-        metrics.TOPICS_KEPT.set(len(self._topics))
+        metrics.TOPICS_KEPT.set(len(self.tally))
+        metrics.TOPICS_TOLD.set(len(self._told))
         if self._clock.monotonic() >= self._repeat_at:
             self._repeat_at = self._clock.monotonic() + REPEAT_S
             begun = list(self._trends.values())
-        return [*settled, *(self._announced(trend, now) for trend in begun), *self._repeated(now)]
+        return [*settled, *(self._announced(trend, now) for trend in begun), *self._told.repeated()]
 
     def trends(self) -> Sequence[Trend]:
         """What trends by this replica's own counts, the longest first."""
@@ -135,59 +111,53 @@ class Watch:
         found = (
             Trend(name, now, evidence, evidence)
             for name, evidence in (
-                (name, self._evidence(name, now)) for name in self._topics if name not in self._trends
+                (name, self.tally.evidence(name, now)) for name in self.tally if name not in self._trends
             )
             if evidence.now >= LEAST and evidence.ratio(self._policy.prior) > 1
         )
         return sorted(found, key=lambda trend: -trend.latest.significance)[:most]
 
-    def requests(self, tenant: str) -> Evidence:
-        """All requests of a tenant, recent and usual."""
-        rate = self._everything.at(tenant, self._clock.now().timestamp())
-        return Evidence.of(rate, rate)
-
-    @property
-    def usual_s(self) -> float:
-        """Seconds that the usual counts stand for: the slow minus the fast constant, and less in the first hours."""
-        age = self._clock.now().timestamp() - self._began
-        slow, fast = (constant * -math.expm1(-age / constant) for constant in (self._policy.slow, self._policy.fast))
-        return slow - fast
-
-    def _add(self, part: TopicCounts, at: float) -> None:
-        if part.requests:
-            self._everything.add(part.tenant, part.requests, at)
-        for key, count in part.keys.items():
-            name = (part.tenant, key)
-            self._topics.add(name, count, at)
-            self._seen[name] = None
-
-    def _evidence(self, name: Name, now: float) -> Evidence:
-        return Evidence.of(self._topics.at(name, now), self._everything.at(name[0], now))
-
-    def _begun(self, now: float) -> Iterator[Trend]:
-        """Topics that begin to trend: the most unlikely first, as long as there is room."""
-        candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(self._seen, now)]
+    def _begun(self, seen: Sequence[Name], now: float) -> Iterator[Trend]:
+        """Topics that begin to trend: the most unlikely first, as long as there is room for their tenant's."""
+        candidates = [Trend(name, now, evidence, evidence) for name, evidence in self._above(seen, now)]
         if not candidates:
             return
-        covered = self._covered(now)
+        covered = self._covered(seen, now)
         candidates.sort(key=lambda trend: -trend.latest.significance)
         for trend in candidates:
-            if len(self._trends) >= self._policy.max_trending:
-                log.warning("more topics trend than may", max_trending=self._policy.max_trending)
-                return
             tenant, key = trend.name
-            if trend.latest.now * COVERED <= covered.get(trend.name, 0.0) or self._is_silenced(trend.name):
+            if trend.latest.now * COVERED <= covered.get(trend.name, 0.0) or self._told.is_silenced(*trend.name):
+                continue
+            if not self._has_room(tenant):
+                log.warning("more topics trend than may", tenant=tenant, max_trending=self._policy.max_trending)
                 continue
             self._trends[trend.name] = trend
             log.info("a topic trends", topic=key, tenant=tenant, reason=self.reason(trend))
             metrics.TRENDS_BEGUN.inc()
             yield trend
 
+    def _has_room(self, tenant: str) -> bool:
+        """Whether a tenant may have one more: what is free, and else what a tenant that has more then must give up.
+
+        The topic that gives way ends by itself, as it is announced no more.
+        """
+        if len(self._trends) < self._policy.max_trending:
+            return True
+        have = Counter(map(tenant_of, self._trends))
+        (most, count), *_ = have.most_common(1)
+        if count <= have[tenant] + 1:
+            return False
+        theirs = (trend for trend in self._trends.values() if tenant_of(trend.name) == most)
+        gone = min(theirs, key=lambda trend: trend.latest.significance)
+        del self._trends[gone.name]
+        log.info("a topic gives way to another tenant's", topic=gone.name[1], tenant=most)
+        return True
+
     def _above(self, names: Iterable[Name], now: float) -> Iterator[tuple[Name, Evidence]]:
         for name in names:
-            if name in self._trends or not self._topics.reaches(name, LEAST):
+            if name in self._trends or not self.tally.reaches(name, LEAST):
                 continue
-            evidence = self._evidence(name, now)
+            evidence = self.tally.evidence(name, now)
             if (
                 evidence.now >= LEAST
                 and evidence.ratio(self._policy.prior) >= self._policy.ratio
@@ -195,20 +165,20 @@ class Watch:
             ):
                 yield name, evidence
 
-    def _covered(self, now: float) -> dict[Name, float]:
+    def _covered(self, seen: Sequence[Name], now: float) -> dict[Name, float]:
         """Of each word in a phrase just counted, the recent requests with the phrase of it that has most."""
         most: dict[Name, float] = {}
-        for tenant, key in self._seen:
+        for tenant, key in seen:
             if " " not in key:
                 continue
-            recent = self._topics.at((tenant, key), now).fast
+            recent = self.tally.recent((tenant, key), now)
             for word in key.split():
                 most[tenant, word] = max(most.get((tenant, word), 0.0), recent)
         return most
 
     def _settled(self, now: float) -> Iterator[TopicSettled]:
         for trend in list(self._trends.values()):
-            trend.see(self._evidence(trend.name, now))
+            trend.see(self.tally.evidence(trend.name, now))
             if why := self._over(trend, now):
                 del self._trends[trend.name]
                 tenant, key = trend.name
@@ -220,7 +190,7 @@ class Watch:
 
     def _over(self, trend: Trend, now: float) -> str:
         """Why a topic trends no more; empty while it does."""
-        if self._is_silenced(trend.name):
+        if self._told.is_silenced(*trend.name):
             return "told from outside"
         if now - trend.since > self._policy.slow:
             return "it has been so for so long that it is the usual by now"
@@ -249,59 +219,3 @@ class Watch:
             since=datetime.fromtimestamp(trend.since, UTC),
             until=now + HOLDS,
         )
-
-    def _repeated(self, now: datetime) -> Iterator[TopicTrending]:
-        """What was told from outside, for replicas that were not there; one that is lost ends by itself as any does."""
-        if self._clock.monotonic() < self._repeat_told_at:
-            return
-        self._repeat_told_at = self._clock.monotonic() + REPEAT_TOLD_S
-        for owner, topics in self._doubted.items():
-            self._told[owner] = topics | self._told.get(owner, {})
-        self._doubted = {}
-        for owner, topics in list(self._told.items()):
-            kept = {known: told for known, told in topics.items() if told.until > now}
-            if kept:
-                self._told[owner] = kept
-            else:
-                del self._told[owner]
-            for told in kept.values():
-                yield told.model_copy(update={"origin": "repeated", "until": min(told.until, now + HOLDS_TOLD)})
-
-    def _remember(self, event: TopicTrending) -> None:
-        """Remember what was told; what others repeat only where it is new, as they cut its end short."""
-        if event.origin == "repeated":
-            self._doubted = {}  # by others: while it doubts, this one repeats nothing
-        topics = self._told.setdefault(event.owner, {})
-        if event.origin == "told":
-            self._silenced.get(event.owner, {}).pop(event.topic_id, None)
-        elif event.topic_id in topics and topics[event.topic_id].until >= event.until:
-            return
-        told = event.model_copy(update={"until": event.ends(self._clock.now())})
-        self._keep(topics, event, told)
-
-    def _silence(self, settled: TopicSettled) -> None:
-        """Whoever says that a topic has settled knows better than the counts, for as long as the slow rate takes."""
-        now = self._clock.now()
-        for known in self._silenced.values():
-            for over in [each for each, until in known.items() if until <= now]:
-                del known[over]
-        until = now + timedelta(seconds=self._policy.slow)
-        self._keep(self._silenced.setdefault(settled.owner, {}), settled, until)
-
-    def _keep(self, known: dict[UUID, T], event: TopicTrending | TopicSettled, value: T) -> None:
-        """Keep what a tenant said last; where it says too much, what it said first gives way."""
-        known.pop(event.topic_id, None)
-        if len(known) >= MOST_TOLD:
-            del known[next(iter(known))]
-            if event.owner not in self._full:
-                self._full.add(event.owner)
-                log.warning("a tenant tells more topics than are kept", tenant=event.owner, most=MOST_TOLD)
-        known[event.topic_id] = value
-
-    def _is_silenced(self, name: Name) -> bool:
-        tenant, key = name
-        silenced = self._silenced.get(tenant)
-        if not silenced:
-            return False
-        until = silenced.get(topic_id((key,), tenant or None))
-        return until is not None and self._clock.now() < until

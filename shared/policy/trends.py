@@ -21,8 +21,8 @@ class TrendsPolicy(Section):
         floor: how unlikely that must be by chance: twice the log-likelihood ratio of the two rates.
         settle: a topic that trends has settled when it is below so many times its usual share.
         prior: usual share that every topic is credited with, so that a rare one does not trend over a few requests.
-        max_topics: topics counted at a time; the rarest give way.
-        max_trending: topics that trend at a time; the most unlikely ones come first.
+        max_topics: topics counted at a time; the rarest ones of the tenants that have most give way.
+        max_trending: topics that trend at a time; the most unlikely ones come first, and tenants with more make room.
         max_age: seconds an answer about a trending topic may be old.
         across_tenants: whether all tenants' requests are counted together, and trend for all of them.
     """

@@ -16,6 +16,9 @@ PROCESSING = Histogram(
 )
 UNSETTLED = Gauge("forebay_messages_unsettled", "Deliveries taken and not yet settled", ["queue"])
 CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to the broker")
+BACKGROUND_FAILURES = Counter(
+    "forebay_background_failures", "Times that work beside the requests failed and began anew", ["work"]
+)
 
 # cache, router and inference
 CANCELLED = Counter("forebay_requests_cancelled", "Requests ended because their clients need them no more")
@@ -105,4 +108,5 @@ TOPICS_COUNTED = Counter("forebay_trends_requests", "Requests whose topics were 
 TOPICS_KEPT = Gauge("forebay_trends_topics", "Topics that are counted at present")
 TRENDING = Gauge("forebay_trends_trending", "Topics that trend, by this replica's counts")
 TRENDS_BEGUN = Counter("forebay_trends_begun", "Topics that began to trend, by this replica's counts")
+TOPICS_TOLD = Gauge("forebay_trends_told", "Topics that this replica knows to be told from outside")
 TOPICS_IN_FORCE = Gauge("forebay_cache_topics", "Trending topics that this replica of the cache heeds")

@@ -50,7 +50,9 @@ async def dead_letters(stack: Stack) -> Counter[str]:
     return Counter({name: depth for name, depth in (await depths(stack)).items() if name.endswith(".dead") and depth})
 
 
-@pytest.mark.parametrize("victim", ["ingest", "cache", "router", "inference", "persistence", "postgres", "rabbitmq"])
+@pytest.mark.parametrize(
+    "victim", ["ingest", "cache", "router", "inference", "persistence", "trends", "postgres", "rabbitmq"]
+)
 async def test_a_part_that_is_killed_loses_nothing(
     victim: str, api: Api, stack: Stack, home: Path, rows: Rows, kill: Kill
 ) -> None:
@@ -69,6 +71,19 @@ async def test_a_part_that_is_killed_loses_nothing(
     await drained(stack)
     assert await dead_letters(stack) == dead_before
     assert f"{victim} exited (signal 9), restarting" in (home / "log" / "stack.log").read_text()
+
+
+async def test_trends_that_was_killed_counts_what_comes_after(api: Api, stack: Stack, home: Path, kill: Kill) -> None:
+    await restarted(home, "trends", kill("trends"))
+    await accepted(api, [f"Name the river number {n}." for n in range(5)])
+
+    async def counted() -> bool:
+        try:
+            return await metric(stack, "trends", "forebay_trends_requests_total") >= 5  # of this process
+        except httpx.TransportError:
+            return False  # it is not up yet
+
+    await eventually(counted)
 
 
 async def reconnect(rows: Rows, stack: Stack) -> None:

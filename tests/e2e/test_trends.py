@@ -19,7 +19,7 @@ from shared.background import background
 from shared.broker import Message
 from shared.rabbitmq import RabbitBroker
 from shared.settings import packaged_policy
-from tests.e2e.conftest import PATIENCE_S, SHORT, Api, Kill, eventually, restarted
+from tests.e2e.conftest import PATIENCE_S, SHORT, Api, Kill, eventually, metric, restarted
 
 OTHERS = ("a comma", "a bicycle", "a violin", "a glacier", "a candle", "an acorn")
 HURRIED = {"max_age": '"1s"', "fast": '"2s"', "slow": '"60s"', "floor": "12.0", "prior": "0.01", "ratio": "2.5"}
@@ -131,7 +131,7 @@ async def test_a_bursting_topic_is_answered_anew_until_it_has_settled(
         found = (await asyncio.to_thread(topics))["topics"]
         return [topic for topic in found if topic["tenant"] == tenant and "ratio" in topic]
 
-    async with background(burst(), name="burst"):
+    async with background(burst, name="burst"):
         (topic,) = await eventually(shown)
         reason = await eventually(lambda: asyncio.sleep(0, next(iter(reasons), None)))
     assert reason == f"older than 1 second, {FOR_TREND}comet"
@@ -164,6 +164,32 @@ async def test_a_topic_told_over_http_holds_for_its_tenant_and_outlives_a_cache(
     assert await held_back(api, "What is a quasar?") == f"older than 1 second, {FOR_TREND}quasars"
     assert (await told(api, {"terms": ["quasar"], "trending": False})).status_code == 202
     await kept(api, "What is a quasar?")
+
+
+async def test_a_replica_that_starts_late_learns_what_was_told_and_goes_on_alone(
+    api: Api, home: Path, stack: Stack, kill: Kill, bring: Callable[..., None]
+) -> None:
+    bring(api.tenant, "What is a pulsar?")
+    await kept(api, "What is a pulsar?")
+    assert (await told(api, {"terms": ["pulsar"], "for": "2h"})).status_code == 202
+    policy = home / "policy.toml"
+    grown = await asyncio.to_thread(lambda: local.up(home, say=print, policy=policy, scale={"trends": 3}))
+    try:
+
+        async def learnt() -> bool:
+            return await metric(grown, "trends-3", "forebay_trends_told") >= 1
+
+        await eventually(learnt)
+        for name in ("trends", "trends-2"):
+            await asyncio.to_thread(local.stop_program, home, name)
+        await restarted(home, "cache", kill("cache"))
+        assert await held_back(api, "What is a pulsar?") == f"older than 1 second, {FOR_TREND}pulsar"
+    finally:
+        for name in ("trends", "trends-2"):
+            await asyncio.to_thread(local.start_program, home, name)
+        await asyncio.to_thread(local.stop_program, home, "trends-3")
+    assert (await told(api, {"terms": ["pulsar"], "trending": False})).status_code == 202
+    await kept(api, "What is a pulsar?")
 
 
 async def test_a_bare_message_from_anybody_will_do(

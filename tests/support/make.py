@@ -21,9 +21,9 @@ from shared.events import (
     ResponseFailed,
     Route,
     Usage,
-    encode_vector,
 )
 from shared.policy import Policy, parse_policy
+from shared.vectors import encode_vector
 from tests.support.clock import START
 
 _numbers = count(1)

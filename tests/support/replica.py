@@ -223,11 +223,16 @@ class Replica:
     """One replica, and the events it returned."""
 
     def __init__(
-        self, angles: Mapping[str, float] | None = None, *, clock: ManualClock | None = None, **policy: Any
+        self,
+        angles: Mapping[str, float] | None = None,
+        *,
+        clock: ManualClock | None = None,
+        elsewhere: Mapping[str, Any] | None = None,
+        **policy: Any,
     ) -> None:
-        """``policy`` is what the test has to say in the table ``[cache]``."""
+        """``policy`` is what the test has to say in the table ``[cache]``, ``elsewhere`` in others."""
         self.clock = clock or ManualClock()
-        changed = {f"cache__{name}": value for name, value in policy.items()}
+        changed = {f"cache__{name}": value for name, value in policy.items()} | dict(elsewhere or {})
         slow, strict = {"ttl": "7d", "stale_while_revalidate": "1h"}, {"ttl": "7d", "threshold": 0.95}
         self.policy = make.policy(**changed, freshness__categories__slow=slow, freshness__categories__strict=strict)
         rules = self.policy.cache

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from shared.consumer import Dead, Done
-from shared.events import CacheAudited, CacheFilled, CacheHit, ResponseCompleted, encode_vector
+from shared.events import CacheAudited, CacheFilled, CacheHit, ResponseCompleted
+from shared.vectors import encode_vector
 from tests.contract.persistence.conftest import Database, Persistence
 from tests.support import make
 from tests.support.clock import START

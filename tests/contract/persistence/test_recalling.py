@@ -28,7 +28,7 @@ async def test_invalidations_and_audits_on_record_are_known_to_a_replica_that_st
     await writer.records(said, *audits)
     replica = Replica()
     census = Census(db.pool, replica.judge, replica.audits, replica.shadows, replica.news, replica.clock)
-    async with background(census.run(), name="census"):
+    async with background(census.run, name="census"):
         await replica.clock.sleeper()
     assert entry() in replica.forgotten
     assert entry(tenant="other") not in replica.forgotten

@@ -4,8 +4,6 @@ import json
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared import envelope
@@ -17,8 +15,6 @@ from shared.events import (
     RequestMissed,
     Selector,
     Submission,
-    decode_vector,
-    encode_vector,
 )
 from shared.examples import example
 from tests.support import make
@@ -177,18 +173,6 @@ def test_fields_of_a_newer_version_are_ignored_in_formats() -> None:
 def test_a_prompt_alone_has_nothing_before_it() -> None:
     submission = Submission(input="Hello?")
     assert (submission.prompt, submission.earlier) == ("Hello?", ())
-
-
-@given(st.lists(st.floats(-1, 1, width=16)))
-def test_a_vector_of_half_floats_survives_the_journey(vector: list[float]) -> None:
-    assert decode_vector(encode_vector(vector)) == tuple(vector)
-
-
-@given(st.lists(st.floats(-1, 1), max_size=384))
-def test_a_vector_keeps_the_precision_of_half_floats_in_two_bytes_a_dimension(vector: list[float]) -> None:
-    text = encode_vector(vector)
-    assert decode_vector(text) == pytest.approx(vector, rel=2**-10, abs=2**-24)
-    assert len(text) == 4 * math.ceil(2 * len(vector) / 3)
 
 
 def test_latency_is_from_acceptance_to_completion() -> None:

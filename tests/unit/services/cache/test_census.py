@@ -62,7 +62,7 @@ async def asked(replica: Replica) -> type:
 
 async def test_a_replica_that_starts_serves_nothing_that_was_invalidated_before(replica: Replica) -> None:
     table = Table(row(invalidation(topic="capital")))
-    async with background(census(replica, table).run(), name="census"):
+    async with background(census(replica, table).run, name="census"):
         await replica.clock.sleeper()
         assert await asked(replica) is RequestMissed
     assert table.asked == [(START - REMEMBERED, MOST_REMEMBERED)]
@@ -71,7 +71,7 @@ async def test_a_replica_that_starts_serves_nothing_that_was_invalidated_before(
 
 async def test_after_a_gap_they_are_read_again_and_only_then(replica: Replica) -> None:
     table = Table()
-    async with background(census(replica, table).run(), name="census"):
+    async with background(census(replica, table).run, name="census"):
         await replica.clock.advance(EVERY_S)
         assert len(table.asked) == 1
         replica.news.subscribed()
@@ -85,7 +85,7 @@ async def test_after_a_gap_they_are_read_again_and_only_then(replica: Replica) -
 async def test_a_database_that_is_away_is_asked_again(replica: Replica) -> None:
     table = Table(row(invalidation(topic="capital")))
     table.away = True
-    async with background(census(replica, table).run(), name="census"):
+    async with background(census(replica, table).run, name="census"):
         await replica.clock.sleeper()
         assert replica.news.behind
         table.away = False
@@ -97,6 +97,6 @@ async def test_a_database_that_is_away_is_asked_again(replica: Replica) -> None:
 @pytest.mark.parametrize("selector", ["{", "{}", '{"colour": "red"}', '{"topic": "%s"}' % ("x" * 2000)])
 async def test_one_that_cannot_be_read_hides_no_other(replica: Replica, selector: str) -> None:
     table = Table(row(invalidation(tenant="x")) | {"selector": selector}, row(invalidation(topic="capital")))
-    async with background(census(replica, table).run(), name="census"):
+    async with background(census(replica, table).run, name="census"):
         await replica.clock.sleeper()
         assert await asked(replica) is RequestMissed

@@ -25,9 +25,9 @@ from shared.events import (
     RequestMissed,
     ResponseCompleted,
     ResponseFailed,
-    decode_vector,
 )
 from shared.telemetry import metrics
+from shared.vectors import decode_vector
 from tests.support import make
 from tests.support.clock import START, settled
 from tests.support.replica import PROMPT, Decision, Replica, entry, invalidation, near, vector
@@ -439,6 +439,18 @@ async def test_who_waits_for_a_request_that_finds_an_old_entry_is_not_given_it_w
     await replica.answer(miss)
     answers = [completed(events) for events in await within(5, asyncio.gather(tasks[0], tasks[2]))]
     assert [(event.source, event.leader_id) for event in answers] == [("cache", None), ("coalesced", strict.id)]
+
+
+async def test_who_waits_for_one_that_finds_an_old_entry_gets_none_that_its_own_tenant_would_not_be_served() -> None:
+    stricter = {"freshness__tenants": {"other": {"ttl": {"strict": "60s"}}, "third": {"ttl": {"strict": "61s"}}}}
+    replica = Replica(pools={"all": ["acme", "other", "third"]}, elsewhere=stricter)
+    replica.lookup.exact = entry(PROMPT, category="strict")
+    tasks = await replica.asked(*(make.request(PROMPT, tenant=tenant) for tenant in ("acme", "third", "other")))
+    for task, source in zip(tasks[:2], ("cache", "coalesced"), strict=True):
+        event = completed(await task)
+        assert (event.source, event.verdict and event.verdict.age_s) == (source, 60)
+    (bought,) = replica.misses()
+    assert bought.request.tenant == "other"
 
 
 async def test_a_near_answer_in_flight_may_be_as_old_as_the_caller_says() -> None:

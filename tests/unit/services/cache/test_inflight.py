@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cache.inflight import ANSWERED_KEPT_S, MOST_COMPARED, MOST_LEADERS, MOST_VERIFIED, InFlight, Leader
-from shared.events import CacheKey, encode_vector
+from shared.events import CacheKey
+from shared.vectors import encode_vector
 from tests.support import make
 from tests.support.clock import ManualClock, settled
 from tests.support.replica import vector
@@ -21,7 +22,7 @@ MOST_CHARS = 20
 
 
 def key(number: int, angle: float = 0.0, **changes: Any) -> CacheKey:
-    embedding = encode_vector(vector(angle).tolist())
+    embedding = encode_vector(vector(angle))
     return make.key("same words", exact=UUID(int=number), embedding=embedding, **changes)
 
 

@@ -16,9 +16,10 @@ from shared.background import background
 from shared.embedding.builtin import MODEL, Vectors
 from shared.embedding.remote import EmbedderUnavailable
 from shared.errors import BrokerUnavailable
-from shared.events import CacheFilled, decode_vector
+from shared.events import CacheFilled
 from shared.memory import MemoryBroker
 from shared.topology import topology
+from shared.vectors import decode_vector
 from tests.support.clock import START, HurriedClock, settled
 
 if TYPE_CHECKING:
@@ -222,9 +223,17 @@ async def test_a_broker_that_is_away_is_waited_for() -> None:
     assert len(scene.events) == 1
 
 
-async def test_a_bug_in_it_ends_it_and_nothing_else() -> None:
+async def test_where_a_mistake_in_it_was_passing_it_begins_anew_and_goes_on() -> None:
     scene = Scene(row(1), embedder=FakeEmbedder(ZeroDivisionError()))
-    assert await scene.run() == []
+    over = asyncio.Event()
+
+    async def work() -> None:
+        await scene.run()
+        over.set()
+
+    async with background(work, name="reembedding", clock=scene.clock):
+        await over.wait()
+    assert [event.entry_id for event in scene.events] == [UUID(int=1)]
 
 
 async def test_one_replica_at_a_time() -> None:
@@ -241,7 +250,7 @@ async def test_one_replica_at_a_time() -> None:
 async def test_it_ends_with_its_service() -> None:
     scene = Scene(row(1))
     scene.database.locked = True
-    async with background(scene.job.run(), name="reembedding"):
+    async with background(scene.job.run, name="reembedding"):
         await settled()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

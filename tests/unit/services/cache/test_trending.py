@@ -227,6 +227,57 @@ async def test_an_answer_that_waits_is_not_held_against_the_fresh_one() -> None:
     assert replica.learned.learned == []
 
 
+SECONDS: dict[str, Any] = {"trends": {"max_age": 3}}
+
+
+async def past_the_front(replica: Replica) -> RequestMissed | ResponseCompleted:
+    replica.front.forget(lambda _: True)
+    return await decided(replica)
+
+
+async def test_an_answer_in_flight_is_given_to_who_comes_later_only_while_it_is_young_enough_for_its_topic() -> None:
+    replica = Replica(elsewhere=SECONDS)
+    await replica.hear(trends())
+    first = await past_the_front(replica)
+    assert isinstance(first, RequestMissed)
+    await replica.answer(first)
+    replica.clock.skip(3)
+    assert isinstance(await past_the_front(replica), ResponseCompleted)
+    replica.clock.skip(1)
+    second = await past_the_front(replica)
+    assert isinstance(second, RequestMissed)
+    await replica.answer(second)
+    shared = await past_the_front(replica)
+    assert isinstance(shared, ResponseCompleted)
+    assert shared.leader_id == second.request.id
+    await replica.hear(settles())
+    replica.clock.skip(4)
+    assert isinstance(await past_the_front(replica), ResponseCompleted)
+
+
+async def test_a_near_answer_in_flight_is_too_old_by_the_topic_of_its_own_prompt() -> None:
+    replica = Replica({"a comet": 0.0, "b comets": 0.1}, elsewhere=SECONDS)
+    await replica.hear(trends("comet"))
+    first = await decided(replica, "a comet")
+    assert isinstance(first, RequestMissed)
+    await replica.answer(first)
+    replica.clock.skip(3)
+    assert isinstance(await decided(replica, "b comets"), ResponseCompleted)
+    replica.clock.skip(1)
+    assert isinstance(await decided(replica, "b comets"), RequestMissed)
+
+
+async def test_who_waits_for_one_that_found_an_old_entry_gets_none_that_is_too_old_for_a_topic_of_its_own() -> None:
+    replica = Replica(pools={"both": ["acme", "beta"]})
+    replica.lookup.exact = entry(PROMPT, **OLD)
+    await replica.hear(trends(tenant="beta"))
+    tasks = await replica.asked(make.request(PROMPT), make.request(PROMPT, tenant="beta"))
+    (served,) = await tasks[0]
+    assert isinstance(served, ResponseCompleted)
+    (bought,) = replica.misses()
+    assert bought.request.tenant == "beta"
+
+
 async def test_a_lookup_explains_it_too() -> None:
     replica = Replica()
     as_near(replica)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from shared.errors import BrokerUnavailable, UndecodableMessage
-from shared.events import CacheFilled, CacheWarm, ResponseCompleted, decode_vector
+from shared.events import CacheFilled, CacheWarm, ResponseCompleted
+from shared.vectors import decode_vector
 from tests.support import make
 from tests.support.clock import START
 from tests.support.replica import PROMPT, Replica, vector

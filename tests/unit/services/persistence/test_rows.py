@@ -33,9 +33,9 @@ from shared.events import (
     RequestDropped,
     ResponseCompleted,
     ResponseFailed,
-    decode_vector,
 )
 from shared.examples import example
+from shared.vectors import decode_vector
 from tests.support import make
 from tests.support.clock import START
 from tests.support.sample import sample

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.router import health
 from services.router.decision import Refused
 from shared.events import LaneThrottled
 from tests.support import make
@@ -154,3 +155,25 @@ def test_a_tier_beside_the_ladder_can_be_limited_too() -> None:
     it = Deciding(policy)
     assert it.route(make.request(PLAIN, tenant="acme", model="ultra")).tier == "premium"
     assert it.route(make.request(PLAIN, tenant="globex", model="ultra")).tier == "ultra"
+
+
+def test_the_reason_names_a_small_share_as_it_is() -> None:
+    it = capped(shares={"premium": 0.005})
+    it.route(make.request(HARD, tenant="acme"))
+    route = it.route(make.request(HARD, tenant="acme"))
+    assert "premium is for 0.5% of acme's requests" in route.reasons[-1]
+
+
+def test_what_is_known_of_a_lane_is_kept_up_to_date_where_as_many_are_known_as_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "MOST_LANES", 2)
+    it = Deciding(make.policy(**LADDER))
+    throttled(it, "middle", seconds=30)
+    throttled(it, "light", seconds=30)
+    throttled(it, "premium", seconds=30)
+    throttled(it, "middle", seconds=60)
+    assert it.health.trouble(LANES["premium"]) is None, "no room"
+    it.clock.skip(45)  # type: ignore[attr-defined]  # the test's
+    assert it.health.trouble(LANES["middle"]) == "rate_limited"
+    assert it.health.trouble(LANES["light"]) is None

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from services.router.ledger import FEW
 from services.router.scoring import Scored
+from services.router.thresholds import Thresholds
 from shared.events import LaneThrottled, Route, RouterScored
+from shared.telemetry import metrics
 from tests.support import make
 from tests.support.clock import START, ManualClock
 from tests.support.routers import LADDER, Deciding
@@ -150,3 +152,29 @@ def test_memory_does_not_grow_with_scorers_that_are_announced() -> None:
         it.thresholds.heard(RouterScored(delta_id=uuid4(), scorer=f"head {number}", scores={10**9: 1}))
     assert len(it.thresholds._recent) == 16
     assert "head 99" in it.thresholds._recent
+
+
+def shown(tier: str = "premium") -> tuple[float, float]:
+    """What operators see: the share of a tier, and where it begins."""
+    return metrics.ROUTER_SHARE.labels(tier)._value.get(), metrics.ROUTER_THRESHOLD.labels(tier)._value.get()
+
+
+def test_operators_see_where_the_tiers_begin_also_when_a_budget_is_spent_and_when_it_is_ample_again() -> None:
+    clock = ManualClock()
+    policy = make.policy(router__usd_per_day=1.0, router__calibration={"observations": 10, "half_life": "1h"})
+    it = Deciding(policy, clock)
+    it.thresholds = Thresholds(policy.router, it.ledger, clock)
+    scored = Scored(4.5, (), informed=True, by="rules")
+
+    def heard() -> None:
+        it.thresholds.heard(RouterScored(delta_id=uuid4(), scorer="rules", scores={4500: 10, -1500: 30}))
+        it.thresholds.of(scored)
+
+    heard()
+    assert shown() == pytest.approx((0.25, policy.router.thresholds["premium"]))
+    it.answered("premium", 1.0)
+    heard()
+    assert shown() == (0.0, 100.0)
+    clock.skip(86_400)
+    heard()
+    assert shown() == pytest.approx((0.25, policy.router.thresholds["premium"]))

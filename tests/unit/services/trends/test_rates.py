@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.trends.rates import Rates
+from services.trends.rates import GIVE_WAY, Rates
 
 FAST, SLOW = 180.0, 10_800.0
 COUNTED = st.lists(
@@ -63,13 +63,13 @@ def test_memory_is_bounded_and_no_usual_rate_is_underestimated_nor_overestimated
         it.add(name, 1, at=0)
         assert len(it) <= most
     for name, count in Counter(names).items():
-        assert it.at(name, 0).slow <= count + it.floor.slow
+        assert it.at(name, 0).slow <= count + it.floor(name, 0)
         if name in set(it):
             assert it.at(name, 0).slow >= count
         else:
-            assert count <= it.floor.slow
+            assert count <= it.floor(name, 0)
     # Each of those that gave way had as much, so all of them together cannot have had more than there was.
-    assert it.floor.slow * most * 0.75 <= len(names) + it.floor.slow
+    assert it.floor(0, 0) * most * 0.75 <= len(names) + it.floor(0, 0)
 
 
 def test_the_rarest_give_way_and_a_newcomer_inherits_what_they_had() -> None:
@@ -81,6 +81,46 @@ def test_the_rarest_give_way_and_a_newcomer_inherits_what_they_had() -> None:
     assert it.at("e", 0).slow == 2
     assert it.at("c", 0).slow == 1
     assert it.at("e", 0).fast == 1
+
+
+def of_owner(name: str) -> str:
+    return name[0]
+
+
+def test_an_owner_may_fill_what_is_free_and_gives_way_to_who_has_less() -> None:
+    it: Rates[str] = Rates(fast_s=FAST, slow_s=SLOW, max_names=8, owner=of_owner)
+    for n in range(6):
+        it.add(f"a{n}", 10 + n, at=0)
+    for name in ("b0", "b1"):
+        it.add(name, 1, at=0)
+    it.add("b2", 1, at=0)
+    assert sorted(it) == ["a2", "a3", "a4", "a5", "b0", "b1", "b2"]
+    assert it.at("b2", 0).slow == 1, "nothing of its owner had to go"
+    assert it.at("a0", 0).slow == 11
+    assert it.at("c", 0).slow == 0
+
+
+def test_where_all_owners_have_one_name_the_rarest_go_and_what_they_had_is_not_forgotten() -> None:
+    it: Rates[str] = Rates(fast_s=FAST, slow_s=SLOW, max_names=4, owner=of_owner)
+    for name, count in (("a", 5), ("b", 2), ("c", 7), ("d", 9), ("e", 1)):
+        it.add(name, count, at=0)
+    assert sorted(it) == ["a", "c", "d", "e"]
+    assert it.at("b", 0).slow == 2
+    assert it.at("e", 0).slow == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60)), max_size=300), st.integers(4, 40))
+def test_who_has_no_more_than_an_even_part_loses_nothing(counted: list[tuple[str, int]], most: int) -> None:
+    it: Rates[tuple[str, int]] = Rates(fast_s=FAST, slow_s=SLOW, max_names=most, owner=lambda name: name[0])
+    for name in counted:
+        it.add(name, 1, at=0)
+        assert len(it) <= most
+    even = int(most * (1 - GIVE_WAY)) // 3
+    for owner in "abc":
+        own = {name for name in counted if name[0] == owner}
+        if len(own) <= even:
+            assert own <= set(it)
+            assert all(it.at(name, 0).slow == counted.count(name) for name in own)
 
 
 def test_the_floor_decays_as_all_counts_do() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.trends import watch as module
 from services.trends.counting import Counting
-from services.trends.watch import HOLDS, HOLDS_TOLD, LISTENS_S, REPEAT_S, REPEAT_TOLD_S, Watch
-from shared.events import LONGEST_TOPIC_S, Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
+from services.trends.watch import HOLDS, REPEAT_S, Watch
+from shared.events import Event, TopicCounted, TopicCounts, TopicSettled, TopicTrending
 from shared.policy.trends import TrendsPolicy
 from tests.support import make
 from tests.support.clock import START, ManualClock
@@ -180,101 +179,40 @@ async def test_no_more_topics_trend_than_may_and_the_most_unlikely_come_first(lo
     assert "more topics trend than may" in [entry["event"] for entry in logged]
 
 
+async def test_a_tenant_with_many_topics_leaves_the_others_theirs(logged: list[dict[str, Any]]) -> None:
+    world = World(max_trending=3)
+    for tenant in ("acme", "beta"):
+        await world.spend(30, tenant=tenant, other=40)
+    await world.spend(0.25, other=40, a1=20, a2=60, a3=30, a4=50)
+    (watch,) = world.watches
+    assert {trend.name[1] for trend in watch.trends()} == {"a2", "a3", "a4"}
+    await world.spend(0.25, tenant="beta", other=40, b1=40, b2=60)
+    assert {trend.name[1] for trend in watch.trends()} == {"a2", "a4", "b2"}
+    gone = [entry["topic"] for entry in logged if entry["event"] == "a topic gives way to another tenant's"]
+    assert gone == ["a3"]
+    await world.spend(0.5, other=40, a1=20, a2=60, a3=30, a4=50)
+    assert {trend.name[1] for trend in watch.trends()} == {"a2", "a4", "b2"}, "and it stays so"
+
+
+async def test_a_tenant_that_asks_for_very_much_does_not_hide_a_burst_of_another() -> None:
+    world = World(max_topics=100)
+    (watch,) = world.watches
+    for minute in range(30):
+        await world.spend(1, tenant="beta", other=10)
+        words = {f"word{minute}x{n}": 500 for n in range(100)}
+        flood = (TopicCounts(tenant="acme", requests=50_000, keys=words),)
+        await hear(watch, TopicCounted(batch_id=make.new_id(), counts=flood, counted_at=world.clock.now()))
+    await world.spend(3, tenant="beta", other=10, tea=4)
+    assert ("beta", "tea") in {trend.name for trend in watch.trends()}
+
+
 async def test_a_clock_that_is_ahead_does_not_make_a_count_outlive_the_others() -> None:
     world = World()
     counts = (TopicCounts(tenant="acme", requests=5, keys={"tea": 5}),)
     ahead = TopicCounted(batch_id=make.new_id(), counts=counts, counted_at=START + timedelta(days=1))
     await hear(world.watches[0], ahead)
     world.clock.skip(1800)
-    assert world.watches[0].requests("acme").now < 0.01
-
-
-def told(**changes: Any) -> TopicTrending:
-    fields = {"terms": ["tea"], "tenant": "acme", "since": START, "until": START + timedelta(hours=2)}
-    return TopicTrending.model_validate(fields | changes)
-
-
-async def test_what_is_told_from_outside_is_repeated_until_it_ends_or_has_settled() -> None:
-    world = World()
-    (watch,) = world.watches
-    await hear(watch, told())
-    (repeated,) = watch.tick()
-    assert isinstance(repeated, TopicTrending)
-    assert (repeated.origin, repeated.until, repeated.topic_id) == ("repeated", START + HOLDS_TOLD, told().topic_id)
-    await hear(watch, repeated)  # its own, which says nothing new
-    assert watch.tick() == []
-    world.clock.skip(REPEAT_TOLD_S)
-    assert len(watch.tick()) == 1
-    world.clock.skip(7200)
-    assert watch.tick() == []
-    await hear(watch, told(until=world.clock.now() + timedelta(hours=1)))
-    world.clock.skip(REPEAT_TOLD_S)
-    assert len(watch.tick()) == 1
-    await hear(watch, TopicSettled(terms=("teas",), tenant="acme", settled_at=START))
-    world.clock.skip(REPEAT_TOLD_S)
-    assert watch.tick() == []
-
-
-async def test_who_says_that_a_topic_has_settled_knows_better_than_the_counts_for_a_while() -> None:
-    world = World(slow=3600)
-    (watch,) = world.watches
-    await world.spend(60, other=20)
-    await world.spend(3, other=20, tea=20)
-    await hear(watch, TopicSettled(terms=("tea",), tenant="acme", settled_at=world.clock.now()))
-    await world.spend(40, other=20)
-    await world.spend(2, other=20, tea=20)
-    assert world.changes() == [("trending", "tea"), ("settled", "tea")]
-    await hear(watch, told(until=world.clock.now() + timedelta(hours=1)))
-    await world.spend(1, other=20, tea=20)
-    assert watch.trends()
-
-
-async def test_a_tenant_is_remembered_for_what_it_told_last_and_takes_no_room_of_others(
-    monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
-) -> None:
-    monkeypatch.setattr(module, "MOST_TOLD", 2)
-    (watch,) = World().watches
-    await hear(watch, told(tenant="beta"))
-    for n in range(4):
-        await hear(watch, told(terms=[f"tea{n}"]))
-        await hear(watch, TopicSettled(terms=(f"coffee{n}",), tenant="acme", settled_at=START))
-    repeated = [(event.tenant, event.terms) for event in watch.tick() if isinstance(event, TopicTrending)]
-    assert repeated == [("beta", ("tea",)), ("acme", ("tea2",)), ("acme", ("tea3",))]
-    assert [n for n in range(4) if watch._is_silenced(("acme", f"coffee{n}"))] == [2, 3]
-    assert [entry["tenant"] for entry in logged if "more topics than are kept" in entry["event"]] == ["acme"]
-
-
-async def test_a_replica_that_was_away_knows_from_the_others_what_still_holds() -> None:
-    world = World(replicas=2)
-    away, there = world.watches
-    for watch in world.watches:
-        await hear(watch, told(), told(terms=["coffee"]))
-    await hear(there, TopicSettled(terms=("coffee",), tenant="acme", settled_at=START))
-    away.subscribed()
-    assert away.tick() == []
-    await hear(away, *there.tick())
-    world.clock.skip(LISTENS_S)
-    assert [event.terms for event in away.tick() if isinstance(event, TopicTrending)] == [("tea",)]
-    world.clock.skip(HOLDS_TOLD.total_seconds())
-    assert away.tick() == [], "it goes on for as long as the others say"
-
-
-async def test_where_all_were_away_they_go_by_what_they_knew() -> None:
-    world = World()
-    (watch,) = world.watches
-    await hear(watch, told(), told(terms=["coffee"]))
-    watch.subscribed()
-    await hear(watch, TopicSettled(terms=("coffee",), tenant="acme", settled_at=START))
-    world.clock.skip(LISTENS_S)
-    assert [event.terms for event in watch.tick() if isinstance(event, TopicTrending)] == [("tea",)]
-
-
-async def test_what_is_told_for_longer_than_may_be_is_not_repeated_for_longer() -> None:
-    world = World()
-    (watch,) = world.watches
-    await hear(watch, told(until=START + timedelta(days=3650)))
-    world.clock.skip(LONGEST_TOPIC_S)
-    assert watch.tick() == []
+    assert world.watches[0].tally.requests("acme").now < 0.01
 
 
 async def test_what_is_near_to_trending_can_be_seen() -> None:
@@ -293,4 +231,4 @@ async def test_the_usual_rate_is_that_of_the_time_that_was_watched(minutes: floa
     world = World()
     await world.spend(minutes, other=5)
     (watch,) = world.watches
-    assert watch.requests("acme").usual * 60 / watch.usual_s == pytest.approx(60, rel=0.05)
+    assert watch.tally.requests("acme").usual * 60 / watch.tally.usual_s == pytest.approx(60, rel=0.05)

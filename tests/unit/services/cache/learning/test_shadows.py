@@ -24,8 +24,8 @@ from shared.events import (
     ShadowCompleted,
     ShadowRequested,
     Usage,
-    decode_vector,
 )
+from shared.vectors import decode_vector
 from tests.support import make
 from tests.support.clock import START, ManualClock
 from tests.support.pool import FakePool

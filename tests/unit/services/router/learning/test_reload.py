@@ -52,7 +52,7 @@ async def test_a_new_file_is_taken_up(head_file: Path, train: Train) -> None:
     clock = ManualClock()
     head, other = watched(head_file, clock), train(seed=1).head
     before = head.head.version
-    async with background(head.watch(), name="head"):
+    async with background(head.watch, name="head"):
         written(other, head_file)
         await changes_noticed(clock, head, other.version)
     assert head.head.version != before
