@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -57,7 +58,11 @@ class Lanes:
     @asynccontextmanager
     async def sharing(self, broker: Broker) -> AsyncIterator[None]:
         """Tell the other replicas, for as long as a block runs, what is wanted and seen here."""
-        async with background(self._reporting(), name="lanes"), background(self._announcing(broker), name="signals"):
+        announcing = partial(self._announcing, broker)
+        async with (
+            background(self._reporting, name="lanes", clock=self._clock),
+            background(announcing, name="signals", clock=self._clock),
+        ):
             try:
                 yield
             finally:
