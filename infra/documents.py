@@ -15,7 +15,16 @@ from services.ingest.cache_door import CacheDoor
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.topic_door import TopicDoor
 from shared import __version__, envelope
-from shared.events import EVENTS, CacheInvalidate, CacheWarm, Event, RequestSubmitted, TopicSettled, TopicTrending
+from shared.events import (
+    EVENTS,
+    CacheInvalidate,
+    CacheWarm,
+    Event,
+    RequestRated,
+    RequestSubmitted,
+    TopicSettled,
+    TopicTrending,
+)
 from shared.examples import example
 from shared.settings import PREFIX, Settings
 from shared.telemetry import tracing
@@ -29,6 +38,7 @@ _BARE: Final[Mapping[type[Event] | type[RequestSubmitted], type[BaseModel]]] = {
     CacheInvalidate: envelope.BareInvalidation,
     TopicTrending: envelope.BareTopic,
     TopicSettled: envelope.BareTopic,
+    RequestRated: envelope.BareRating,
 }
 _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time", "tenant")
 
@@ -59,7 +69,8 @@ def asyncapi() -> dict[str, Any]:
             "version": __version__,
             "description": "Events between the services of Forebay, and the public AMQP door: publish to "
             "`forebay.requests` with the key `request.submitted[.<priority>[.<tenant>]]`, or to `forebay.signals` with "
-            "the key `cache.invalidate`, `topic.trending` or `topic.settled`; bare JSON will do at either.",
+            "the key `cache.invalidate`, `topic.trending`, `topic.settled` or `request.rated`; bare JSON will do at "
+            "either.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": envelope.JSON,
@@ -68,6 +79,7 @@ def asyncapi() -> dict[str, Any]:
             "submit": _operation("forebay.requests", "receive", [RequestSubmitted.__name__]),
             "invalidate": _operation("forebay.signals", "receive", [CacheInvalidate.__name__]),
             "topics": _operation("forebay.signals", "receive", [TopicTrending.__name__, TopicSettled.__name__]),
+            "rate": _operation("forebay.signals", "receive", [RequestRated.__name__]),
             "warm": _operation("forebay.signals", "receive", [CacheWarm.__name__]),
         }
         | {
