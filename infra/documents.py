@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from services.ingest.cache_door import CacheDoor
 from services.ingest.http_door import HttpDoor, application
+from services.ingest.rating_door import RatingDoor
 from services.ingest.topic_door import TopicDoor
 from shared import __version__, envelope
 from shared.events import (
@@ -157,8 +158,9 @@ def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
 def openapi() -> dict[str, Any]:
     """OpenAPI 3 of the HTTP door."""
     # Their methods are described, never called.
-    http, cache, topics = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor), TopicDoor.__new__(TopicDoor)
-    return application(http, cache, topics, __version__).openapi()
+    http, cache = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor)
+    topics, ratings = TopicDoor.__new__(TopicDoor), RatingDoor.__new__(RatingDoor)
+    return application(http, cache, topics, ratings, __version__).openapi()
 
 
 def settings() -> str:
