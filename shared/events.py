@@ -311,6 +311,11 @@ class Route(Model):
     model: str = Field(description="the model's name for litellm, or local/… for the local server")
     score: float | None = Field(None, description="what the scorer said of the prompt; null when pinned")
     scorer: str | None = Field(None, description="rules, or the version of a learned head; null when pinned")
+    chance: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="part of the requests with this score that runs at this tier, which the request's id decides; null "
+        "when pinned, or moved for trouble or a limit",
+    )
     reasons: tuple[str, ...]
     shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
 

@@ -7,7 +7,7 @@ when a command is run: every other command, also where only the command line is 
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,12 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.router.learning import commands as learning
-from shared.cli.options import HOME, TENANT, Home, Tenant, fail, out, run, running, told
+from shared.cli.options import HOME, TENANT, Home, Tenant, duration, fail, out, run, running, told
 from shared.clock import SYSTEM_CLOCK
 from shared.errors import InvalidRequest
 from shared.events import AUTO, Request, Route
 from shared.policy import Policy, load_policy
-from shared.policy.section import seconds
 from shared.settings import packaged_policy
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def replay_command(
 
     rules = _policy(policy)
     now = datetime.now(UTC)
-    back = timedelta(seconds=_seconds(since))
+    back = duration(since, option="--since")
     with told():
         head = rules.router.head
         learned = None if head is None else WatchedHead(head, rules.cache.embedder, SYSTEM_CLOCK)
@@ -166,13 +165,6 @@ def _change(done: "Replayed") -> str:
 def _policy(path: Path | None) -> Policy:
     with told():
         return load_policy(path or packaged_policy())
-
-
-def _seconds(said: str) -> int:
-    try:
-        return int(str(seconds(said)))
-    except ValueError as error:
-        fail(f"--since: {error}")
 
 
 def _request(prompt: str, model: str, tenant: str) -> Request:

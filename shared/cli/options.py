@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
@@ -14,6 +15,7 @@ from rich.markup import escape
 from shared.client import Refused
 from shared.errors import ForebayError
 from shared.events import DEFAULT_TENANT
+from shared.policy.section import seconds
 
 if TYPE_CHECKING:
     from infra.local.record import Stack
@@ -33,6 +35,14 @@ def fail(message: str) -> NoReturn:
     """Say what is wrong and exit 1."""
     err.print(f"[red]forebay:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def duration(said: str, *, option: str) -> timedelta:
+    """A time such as 90m, 24h or 7d; exits 1 for what is none."""
+    try:
+        return timedelta(seconds=int(str(seconds(said))))
+    except (ValueError, OverflowError) as error:
+        fail(f"{option}: {error}")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 
 from services.persistence.housekeeping import EVERY_S, KEEP_RATINGS
+from services.router.learning import feedback
+from services.router.learning.rows import Rating
 from shared.consumer import Dead, Done
 from shared.events import RequestRated
 from tests.contract.persistence.conftest import Database, Persistence
@@ -85,3 +87,34 @@ async def test_after_a_year_it_goes(another: Make, db: Database) -> None:
     clock.skip(EVERY_S)
     await writer.records()
     assert [row["request_id"] for row in await db.all("SELECT request_id FROM ratings")] == [young.request_id]
+
+
+async def test_what_was_rated_is_read_with_what_was_asked_and_where_it_ran(writer: Persistence, db: Database) -> None:
+    asked = [make.request(prompt) for prompt in ("one", "two", "hit", "queued", "other's")]
+    one, two, hit, queued, foreign = asked
+    turns = [{"role": "user", "content": "earlier"}, {"role": "user", "content": "last"}]
+    spoken = make.request(input=turns)
+    drawn = make.route("premium", chance=0.25)
+    answers = [
+        make.completed(one, route=make.route()),
+        make.completed(two, source="premium", tier="premium", route=drawn),
+        make.completed(hit, source="cache"),
+        make.completed(foreign),
+        make.completed(spoken, route=None),
+    ]
+    await writer.records(*map(make.accepted, [*asked, spoken]), *answers)
+    await writer.records(
+        *(rated(0.1 * n, n, request_id=request.id) for n, request in enumerate([one, two, hit, queued, spoken])),
+        rated(1.0, request_id=foreign.id, tenant="globex"),
+        rated(1.0, request_id=make.new_id()),
+    )
+    until = START + timedelta(minutes=1)
+    found = await feedback.rated(db.pool, START, until, tenant=None, limit=10)
+    assert found == [
+        Rating(prompt="last", good=0.4, tier="light"),
+        Rating(prompt="two", good=0.1, tier="premium", chance=0.25),
+        Rating(prompt="one", good=0.0, tier="light"),
+    ]
+    assert await feedback.rated(db.pool, START, until, tenant="acme", limit=1) == found[:1]
+    assert await feedback.rated(db.pool, START, START + timedelta(seconds=1), tenant="acme", limit=9) == found[2:]
+    assert await feedback.rated(db.pool, START, until, tenant="globex", limit=9) == []

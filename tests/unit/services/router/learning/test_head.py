@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.router.learning import candidate
+from services.router.learning import candidate, head
 from services.router.learning.head import Head, InvalidHead
-from services.router.learning.rows import InvalidRows, digest
+from services.router.learning.rows import InvalidRows, digest, part
 from services.router.scoring import Rules
 from tests.support import make
 from tests.unit.services.router.learning.conftest import DIMENSIONS, EMBEDDER, Train, made_up, unit_vectors
@@ -143,3 +143,19 @@ def test_a_missing_file_and_what_is_no_json_are_refused(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text("{")
     with pytest.raises(InvalidHead, match="Invalid JSON"):
         Head.load(tmp_path / "head.json")
+
+
+def test_it_knows_the_prompts_it_was_trained_on(head_file: Path) -> None:
+    kept, trained = Head.load(head_file), made_up(400)
+    assert all(kept.never_saw(row.prompt) is (part(row.prompt) < 0.3) for row in trained)
+    assert all(kept.never_saw(row.prompt) for row in made_up(400, seed=7))
+
+
+def test_of_too_many_prompts_it_knows_only_which_it_was_surely_not_trained_on(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "MOST_SEEN", 100)
+    made = train().head
+    assert made.seen.size == 0
+    for row in made_up(400) + made_up(400, seed=7):
+        assert made.never_saw(row.prompt) is (part(row.prompt) < 0.3)
