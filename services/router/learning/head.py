@@ -28,7 +28,7 @@ from pydantic import (
 
 from services.router.learning import features
 from services.router.learning.rows import fingerprint, part
-from services.router.learning.weights import KNOTS, Bends, Curves, Vectors, Weights
+from services.router.learning.weights import KNOTS, LEAST_GAIN, MOST_GAIN, Bends, Curves, Vectors, Weights
 from services.router.scoring import Scored
 from shared.errors import StartupError
 
@@ -246,7 +246,10 @@ class Head(_Table):
         pushed = sum(terms)
         about = None if vector is None else weights.about(vector)
         reasons = (f"{self.version}: average gain {curves.bias:+.3f}", *_reasons(terms, pushed, about))
-        gain = max(-1.0, min(1.0, curves.bias + pushed + (about or 0.0)))
+        total = curves.bias + pushed + (about or 0.0)
+        gain = max(LEAST_GAIN, min(MOST_GAIN, total))
+        if gain != total:
+            reasons = (*reasons, f"no gain is beyond {gain:+.0f}")
         return Scored(gain, reasons, informed=True, by=self.version)
 
 

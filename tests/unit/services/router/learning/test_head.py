@@ -70,7 +70,20 @@ def test_one_prompt_scores_as_it_does_among_many(train: Train) -> None:
 def test_a_prompt_unlike_all_others_gets_no_extreme_score(train: Train) -> None:
     head = train().head
     for strange in ("9" * 100_000, "?" * 5000, "\n" * 3000, "prove " * 50_000):
-        assert -1.5 < head.score(strange, None).value < 2.5
+        assert -1 <= head.score(strange, None).value <= 1
+
+
+@pytest.mark.parametrize(("bias", "bound"), [(5.0, 1.0), (-5.0, -1.0)])
+def test_a_gain_is_held_within_what_one_can_be_also_where_a_head_is_measured(
+    train: Train, bias: float, bound: float
+) -> None:
+    made = train().head
+    curves = made.weights.curves.model_copy(update={"bias": bias})
+    far = made.model_copy(update={"weights": made.weights.model_copy(update={"curves": curves})})
+    rows, vectors = made_up(20, seed=5), unit_vectors(20)
+    assert set(candidate.scores_of(far, rows, vectors)) == {bound}
+    scored = far.score(rows[0].prompt, vectors[0])
+    assert (scored.value, scored.fired[-1]) == (bound, f"no gain is beyond {bound:+.0f}")
 
 
 def test_the_file_is_small_and_gives_the_same_scores(head_file: Path, train: Train) -> None:
