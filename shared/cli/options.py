@@ -31,10 +31,10 @@ Tenant = Annotated[str, typer.Option(help="Whose request it is.")]
 TENANT: Final = DEFAULT_TENANT
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong and exit 1."""
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Say what is wrong and exit."""
     err.print(f"[red]forebay:[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def duration(said: str, *, option: str) -> timedelta:
