@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -54,6 +55,20 @@ def told() -> Iterator[None]:
         yield
     except (StackError, ForebayError, Refused, OSError) as error:
         fail(str(error) or repr(error))
+
+
+@contextmanager
+def logs_apart() -> Iterator[None]:
+    """Warnings of what a service does as well go to stderr, and no more: what a command prints is its own."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def running(home: Path) -> "Stack":
