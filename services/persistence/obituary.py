@@ -28,8 +28,8 @@ log = structlog.stdlib.get_logger(__name__)
 CODE: Final = "dead_lettered"
 # The broker's own verdict carries no reason of ours: the message was handed out too often.
 UNKNOWN_REASON: Final = "every attempt to handle it ended with the death of the service that tried"
-# Of events about the cache: no request waits for what they say, and their subject is none.
-NO_REQUEST: Final = "forebay.cache."
+# Of events about the cache, and of ratings: no request waits for what they say, and their subject is none.
+NO_REQUEST: Final = ("forebay.cache.", "forebay.request.rated.")
 
 
 class Obituaries:
@@ -64,7 +64,7 @@ def _decides(message: Message, event: Event | None) -> bool:
     """Whether the request this message is about ends with it.
 
     The writer's copy of a request only records it, an obituary that can't be stored must not cause another, and what is
-    said about the cache decides nothing, even where only its headers can be read.
+    said about the cache or an answer decides nothing, even where only its headers can be read.
     """
     if (envelope.attribute(message, "type") or "").startswith(NO_REQUEST):
         return False

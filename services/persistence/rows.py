@@ -20,6 +20,7 @@ from shared.events import (
     CacheInvalidate,
     Event,
     RequestAccepted,
+    RequestRated,
     RequestRejected,
     ResponseCompleted,
     ResponseFailed,
@@ -43,21 +44,23 @@ class Table:
     Attributes:
         name: also of the statement that inserts, which returns the key of each row that is new, and then what it likes.
         key: the columns of a row that identify it; rows are written in this order, or two writers deadlock.
-        newest_wins: whether a later row takes the place of an earlier one with its key, or leaves it alone.
+        newness: of two rows with one key the one for which this is greater is kept; None: the one that came first.
     """
 
     name: str
-    key: Callable[[Row], tuple[UUID, ...]]
-    newest_wins: bool = False
+    key: Callable[[Row], tuple[UUID | str, ...]]
+    newness: Callable[[Row], tuple[Any, ...]] | None = None
 
 
 REQUESTS: Final = Table("requests", lambda row: row[:1])
 RESPONSES: Final = Table("responses", lambda row: row[:1])
 CACHE_AUDITS: Final = Table("cache_audits", lambda row: row[:1])
 CACHE_INVALIDATIONS: Final = Table("cache_invalidations", lambda row: row[:1])
-CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], newest_wins=True)
+CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], newness=lambda row: row[14:15])  # stored_at
+# A tenant's last word on a request; who names another's request under his own tenant takes nothing away.
+RATINGS: Final = Table("ratings", lambda row: row[:2], newness=lambda row: row[2:4])  # rated_at, rating_id
 # Requests first: who reads between two tables finds a request without a response, never the reverse.
-TABLES: Final = (REQUESTS, RESPONSES, CACHE_AUDITS, CACHE_INVALIDATIONS, CACHE_ENTRIES)
+TABLES: Final = (REQUESTS, RESPONSES, CACHE_AUDITS, CACHE_INVALIDATIONS, RATINGS, CACHE_ENTRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,9 @@ def record(event: Event) -> Record | None:
         case CacheInvalidate():
             row = (event.invalidation_id, event.invalidated_at, _json(event.selector, exclude_none=True), event.reason)
             found = Record(CACHE_INVALIDATIONS, row)
+        case RequestRated():
+            said = (event.rated_at, event.rating_id, event.quality, event.comment)
+            found = Record(RATINGS, (event.request_id, event.tenant, *said))
         case _:
             return None
     return replace(found, row=_storable(found.row))

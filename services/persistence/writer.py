@@ -132,8 +132,10 @@ async def _count(connection: "Connection", uses: Sequence[Use]) -> None:
 def _without_repeats(table: Table, items: Sequence[Item]) -> list[Item]:
     """Sorted by key; of rows with the same key the one that would win if they came apart."""
     kept: dict[tuple[object, ...], Item] = {}
-    for item in reversed(items) if table.newest_wins else items:
-        kept.setdefault(table.key(item[1].row), item)
+    for item in items:
+        other = kept.setdefault(table.key(item[1].row), item)
+        if table.newness is not None and table.newness(item[1].row) > table.newness(other[1].row):
+            kept[table.key(item[1].row)] = item
     return sorted(kept.values(), key=lambda item: table.key(item[1].row))
 
 

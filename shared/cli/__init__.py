@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from shared.cli import cache, demo, requests, stack, topics
+from shared.cli import cache, demo, policy, requests, stack, topics
 
 app = typer.Typer(
     name="forebay",
@@ -16,6 +16,7 @@ stack.register(app)
 requests.register(app)
 cache.register(app)
 topics.register(app)
+policy.register(app)
 demo.register(app)
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.persistence.obituary import UNKNOWN_REASON, Obituaries
 from shared.broker import Delivery, Message
 from shared.consumer import Dead, obituary
-from shared.events import CacheAudited, CacheInvalidate, Event, ReplyAddress, ResponseFailed
+from shared.events import CacheAudited, CacheInvalidate, Event, ReplyAddress, RequestRated, ResponseFailed
 from shared.topology import ACCEPTED, MISSED, RECORDS, SUBMITTED, Queue, routed
 from tests.support import make
 from tests.support.clock import START, ManualClock
@@ -74,9 +74,9 @@ async def test_the_writers_copy_of_a_request_decides_nothing() -> None:
     assert await died(buried(make.accepted(REQUEST), RECORDS)) == ()
 
 
-@pytest.mark.parametrize("kind", [CacheAudited, CacheInvalidate])
+@pytest.mark.parametrize("kind", [CacheAudited, CacheInvalidate, RequestRated])
 @pytest.mark.parametrize("body", [None, b"\xff nonsense"], ids=["readable", "unreadable"])
-async def test_what_is_said_about_the_cache_ends_no_request(kind: type[Event], body: bytes | None) -> None:
+async def test_what_is_said_about_the_cache_or_an_answer_ends_no_request(kind: type[Event], body: bytes | None) -> None:
     for message in (buried(sample(kind), RECORDS), given_up(sample(kind), RECORDS)):
         assert await died(message if body is None else replace(message, body=body)) == ()
 

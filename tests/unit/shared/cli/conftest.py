@@ -104,7 +104,7 @@ def running(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack
 @pytest.fixture
 def cli(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line; tables have the room they need."""
-    for module in ("cache", "cache_tables", "topics"):
+    for module in ("cache", "cache_tables", "requests", "topics"):
         monkeypatch.setattr(f"shared.cli.{module}.out", Console(width=300))
     for module in ("cache", "topics"):
         monkeypatch.setattr(f"shared.cli.{module}.err", Console(stderr=True, width=300))
