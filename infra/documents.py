@@ -13,9 +13,19 @@ from pydantic.json_schema import models_json_schema
 
 from services.ingest.cache_door import CacheDoor
 from services.ingest.http_door import HttpDoor, application
+from services.ingest.rating_door import RatingDoor
 from services.ingest.topic_door import TopicDoor
 from shared import __version__, envelope
-from shared.events import EVENTS, CacheInvalidate, CacheWarm, Event, RequestSubmitted, TopicSettled, TopicTrending
+from shared.events import (
+    EVENTS,
+    CacheInvalidate,
+    CacheWarm,
+    Event,
+    RequestRated,
+    RequestSubmitted,
+    TopicSettled,
+    TopicTrending,
+)
 from shared.examples import example
 from shared.settings import PREFIX, Settings
 from shared.telemetry import tracing
@@ -29,6 +39,7 @@ _BARE: Final[Mapping[type[Event] | type[RequestSubmitted], type[BaseModel]]] = {
     CacheInvalidate: envelope.BareInvalidation,
     TopicTrending: envelope.BareTopic,
     TopicSettled: envelope.BareTopic,
+    RequestRated: envelope.BareRating,
 }
 _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time", "tenant")
 
@@ -59,7 +70,8 @@ def asyncapi() -> dict[str, Any]:
             "version": __version__,
             "description": "Events between the services of Forebay, and the public AMQP door: publish to "
             "`forebay.requests` with the key `request.submitted[.<priority>[.<tenant>]]`, or to `forebay.signals` with "
-            "the key `cache.invalidate`, `topic.trending` or `topic.settled`; bare JSON will do at either.",
+            "the key `cache.invalidate`, `topic.trending`, `topic.settled` or `request.rated`; bare JSON will do at "
+            "either.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": envelope.JSON,
@@ -68,6 +80,7 @@ def asyncapi() -> dict[str, Any]:
             "submit": _operation("forebay.requests", "receive", [RequestSubmitted.__name__]),
             "invalidate": _operation("forebay.signals", "receive", [CacheInvalidate.__name__]),
             "topics": _operation("forebay.signals", "receive", [TopicTrending.__name__, TopicSettled.__name__]),
+            "rate": _operation("forebay.signals", "receive", [RequestRated.__name__]),
             "warm": _operation("forebay.signals", "receive", [CacheWarm.__name__]),
         }
         | {
@@ -145,8 +158,9 @@ def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
 def openapi() -> dict[str, Any]:
     """OpenAPI 3 of the HTTP door."""
     # Their methods are described, never called.
-    http, cache, topics = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor), TopicDoor.__new__(TopicDoor)
-    return application(http, cache, topics, __version__).openapi()
+    http, cache = HttpDoor.__new__(HttpDoor), CacheDoor.__new__(CacheDoor)
+    topics, ratings = TopicDoor.__new__(TopicDoor), RatingDoor.__new__(RatingDoor)
+    return application(http, cache, topics, ratings, __version__).openapi()
 
 
 def settings() -> str:

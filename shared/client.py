@@ -116,6 +116,11 @@ class HttpClient(_Http):
         said = {"verdict": "wrong_hit", "comment": comment, "hours": hours}
         return await self._post(f"/v1/requests/{quote(request_id, safe='')}/feedback", said)
 
+    async def rate(self, request_id: str, quality: float, *, comment: str = "") -> dict[str, Any]:
+        """Say how good the answer to a request is, 0 to 1."""
+        said = {"quality": quality, "comment": comment}
+        return await self._post(f"/v1/requests/{quote(request_id, safe='')}/rating", said)
+
     async def tell(
         self, terms: Sequence[str], *, trending: bool, lasting: str | None = None, reason: str | None = None
     ) -> dict[str, Any]:

@@ -19,11 +19,15 @@ from shared.broker import Message
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import UndecodableMessage
 from shared.events import (
+    DEFAULT_TENANT,
     EVENTS,
     LONGEST_TOPIC_S,
     CacheInvalidate,
+    Comment,
     Event,
     Model,
+    Quality,
+    RequestRated,
     Selector,
     Terms,
     Text,
@@ -71,6 +75,20 @@ class BareTopic(Model):
         3600, alias="for", description='seconds, or text such as "30m", "2h"; of no meaning for one that has settled'
     )
     reason: Annotated[Text, StringConstraints(max_length=500)] = "no reason given"
+
+
+class BareRating(Model):
+    """``request.rated`` as bare JSON."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"request_id": "f4c1a3f2-7f0e-8b5a-9c6d-0a1b2c3d4e5f", "quality": 0.8}]},
+    )
+
+    request_id: UUID
+    quality: Quality
+    tenant: Word = Field(DEFAULT_TENANT, description="whose request it is; a rating of another's is never read")
+    comment: Comment = ""
 
 
 def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
@@ -169,6 +187,13 @@ def _settled(message: Message, now: datetime) -> TopicSettled:
     return TopicSettled(terms=said.terms, tenant=said.tenant, reason=said.reason, settled_at=now)
 
 
+def _rated(message: Message, now: datetime) -> RequestRated:
+    """A bare ``request.rated``: of the time it was sent where that is told, else of now."""
+    said = _parsed(BareRating, message.body, RequestRated.PATTERN)
+    sent = message.timestamp or now
+    return RequestRated(rating_id=_id_of(message), rated_at=min(sent, now), **dict(said))
+
+
 def _id_of(message: Message) -> UUID:
     """A UUID (version 8) of what the sender wrote; two senders may well count their message ids from 1."""
     properties = (message.message_id, message.app_id, message.timestamp and message.timestamp.isoformat())
@@ -197,4 +222,5 @@ BARE: Final[Mapping[str, Callable[[Message, datetime], Event]]] = {
     CacheInvalidate.PATTERN: _invalidation,
     TopicTrending.PATTERN: _trending,
     TopicSettled.PATTERN: _settled,
+    RequestRated.PATTERN: _rated,
 }

@@ -62,6 +62,9 @@ def _distinctive(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_without_nul)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
+# Of an answer: 0 is useless, 1 as good as can be.
+Quality = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Comment = Annotated[Text, StringConstraints(max_length=400)]
 # Each entry that is compared with it is gone through for all of its words.
 Topic = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_without_nul), AfterValidator(_not_blank)]
 
@@ -298,6 +301,11 @@ class Route(Model):
     model: str = Field(description="the model's name for litellm, or local/… for the local server")
     score: float | None = Field(None, description="what the scorer said of the prompt; null when pinned")
     scorer: str | None = Field(None, description="rules, or the version of a learned head; null when pinned")
+    chance: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="part of the requests with this score that runs at this tier, which the request's id decides; null "
+        "when pinned, or moved for trouble or a limit",
+    )
     reasons: tuple[str, ...]
     shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
 
@@ -927,6 +935,31 @@ class TopicSettled(TopicEvent):
     settled_at: AwareDatetime
 
 
+class RequestRated(Event):
+    """How good somebody finds the answer to a request: what a learned head can be trained on. Anybody may publish one
+    to ``forebay.signals``; ingest does for its clients. A tenant's last word on a request counts.
+    """
+
+    TYPE = "forebay.request.rated.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "request.rated"
+
+    rating_id: UUID
+    request_id: UUID
+    tenant: Word = DEFAULT_TENANT
+    quality: Quality = Field(description="0: useless, 1: as good as can be")
+    comment: Comment = ""
+    rated_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.rating_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+
 class RouterScored(Event):
     """What a replica of the router has counted since it last said so; counts of all replicas add up.
 
@@ -1050,6 +1083,7 @@ EVENTS: dict[str, type[Event]] = {
         *(ResponseCompleted, ResponseFailed, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
         *(RouterScored, LaneReported, LaneThrottled),
+        RequestRated,
         *(TopicCounted, TopicTrending, TopicSettled),
     )
 }

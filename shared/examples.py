@@ -17,6 +17,7 @@ from shared.events import (
     RequestCancelled,
     RequestDropped,
     RequestMissed,
+    RequestRated,
     RequestRejected,
     RequestRouted,
     ResponseCompleted,
@@ -175,6 +176,14 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "selector": {"tenant": "acme", "topic": "earthquake tokyo"},
         "reason": "it is over",
         "invalidated_at": _LATER,
+    },
+    RequestRated: {
+        "rating_id": "0b9f6d3e-5a52-4a0e-9d43-6a3c8d1e2f70",
+        "request_id": _ID,
+        "tenant": "acme",
+        "quality": 0.8,
+        "comment": "right, but long",
+        "rated_at": _LATER,
     },
     RouterScored: {"delta_id": _ID, "scorer": "rules", "scores": {"-100": 12, "250": 3}, "neutral": 9},
     LaneReported: {

@@ -172,7 +172,7 @@ def run(name: str, wire: Wire) -> None:
     try:
         config = settings.load()
         logs.configure(name, form=config.log_format, level=config.log_level)
-        policy = load_policy(config.policy_file)
+        policy = load_policy(config.policy_file, named_by=f"{settings.PREFIX}POLICY_FILE")
         asyncio.run(_run(name, config, policy, wire))
     except StartupError as error:
         print(f"forebay {name}: {error}", file=sys.stderr)

@@ -132,6 +132,7 @@ RECORDS = Queue(
         Binding(RESPONSES, "response.failed.*"),
         Binding(SIGNALS, "cache.audited"),
         Binding(SIGNALS, "cache.invalidate"),
+        Binding(SIGNALS, "request.rated"),
     ),
 )
 

@@ -6,6 +6,7 @@ from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
+from services.ingest.rating_door import RatingDoor
 from services.ingest.results import Results
 from services.ingest.topic_door import TopicDoor
 from shared import __version__, database, service, topology
@@ -22,7 +23,8 @@ async def wire(it: service.Service) -> None:
     it.consume(topology.SUBMITTED, amqp.submitted, decode=service.undecoded)
     http = HttpDoor(intake, identities, results, it, max_wait_s=it.settings.max_wait_s)
     cache = CacheDoor(intake, identities, results, Entries(pool), it)
-    it.app = application(http, cache, TopicDoor(intake, it), __version__)
+    ratings = RatingDoor(intake, identities, results, it)
+    it.app = application(http, cache, TopicDoor(intake, it), ratings, __version__)
 
 
 if __name__ == "__main__":

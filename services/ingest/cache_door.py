@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.ingest.answers import answer_to
 from services.ingest.calls import TENANT, Process, TenantHeader, body_of, carries, responses
 from services.ingest.entries import Entries, Example, Meant, Origin, Served
 from services.ingest.identity import Identities
@@ -20,7 +21,7 @@ from services.ingest.intake import Intake, parsed, tenant_named
 from services.ingest.results import Results
 from shared import envelope
 from shared.database import DatabaseUnavailable
-from shared.events import CacheAudited, CacheInvalidate, Event, Evidence, ResponseCompleted, Selector, Text
+from shared.events import CacheAudited, CacheInvalidate, Comment, Event, Evidence, ResponseCompleted, Selector, Text
 from shared.telemetry import metrics, tracing
 
 log = structlog.stdlib.get_logger(__name__)
@@ -85,7 +86,7 @@ class FeedbackGiven(BaseModel):
     )
 
     verdict: Literal["wrong_hit"] = Field(description="wrong_hit: the cache's answer does not answer this prompt")
-    comment: Annotated[Text, StringConstraints(max_length=400)] = ""
+    comment: Comment = ""
     hours: Annotated[int, Field(ge=1, le=720)] = Field(
         24, description="how far back to look for others it was given to"
     )
@@ -172,7 +173,7 @@ class CacheDoor:
         tracing.resume(request.headers.get(tracing.HEADER))
         owner = tenant_named(tenant, pointer=TENANT)
         said = parsed(FeedbackGiven, await body_of(request, self._intake))
-        result = await self._answered(owner, request_id)
+        result = await answer_to(request_id, owner, self._results, self._identities)
         origin = await self._entries.behind(_source_of(result))
         now = self._clock.now()
         invalidation = CacheInvalidate(
@@ -204,17 +205,6 @@ class CacheDoor:
         except DatabaseUnavailable:
             log.warning("who was given a wrong answer can't be told now", entry_id=str(origin.entry_id))
         return _json(taken, HTTPStatus.ACCEPTED)
-
-    async def _answered(self, owner: str, request_id: UUID) -> ResponseCompleted:
-        """The result of a tenant's request; 404 for one that is not its own, 409 where there is no answer."""
-        known = await self._results.find(owner, request_id)
-        if known is None and not self._identities.ours(owner, request_id):
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"no request has the id {request_id}")
-        if known is None or known.result is None:
-            raise HTTPException(HTTPStatus.CONFLICT, "this request has no answer yet")
-        if not isinstance(known.result, ResponseCompleted):
-            raise HTTPException(HTTPStatus.CONFLICT, f"this request was given no answer: {known.result.code}")
-        return known.result
 
     async def _publish(self, *events: Event) -> None:
         now = self._clock.now()

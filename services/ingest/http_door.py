@@ -22,6 +22,7 @@ from services.ingest.calls import TENANT, Process, TenantHeader, body_of, carrie
 from services.ingest.directives import HEADER, cache_control
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
+from services.ingest.rating_door import RatingDoor, RatingGiven
 from services.ingest.results import Known, Result, Results
 from services.ingest.topic_door import TopicDoor, TopicTold
 from services.ingest.views import RequestView, cache_headers, view
@@ -216,7 +217,7 @@ async def _on_bad_parameter(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.BAD_REQUEST, "invalid_request", fault["msg"], pointer=where)
 
 
-def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, version: str) -> FastAPI:
+def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, ratings: RatingDoor, version: str) -> FastAPI:
     """The HTTP API with its documents; ``/docs`` works without the internet."""
     app = FastAPIOffline(
         title="Forebay",
@@ -261,6 +262,7 @@ def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, version: st
     )(door.cancel)
     cache.register(app)
     topics.register(app)
+    ratings.register(app)
     _describe_bodies(app)
     return app
 
@@ -272,7 +274,7 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = described()
         _, schemas = models_json_schema(
-            [(body, "validation") for body in (Submission, Forget, FeedbackGiven, TopicTold)],
+            [(body, "validation") for body in (Submission, Forget, FeedbackGiven, TopicTold, RatingGiven)],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"].update(schemas["$defs"])

@@ -30,6 +30,7 @@ LEAST_CHOICE: Final = 2000
 SWEPT_AT_ONCE: Final = 2000
 KEEP_AUDITS: Final = timedelta(days=30)
 KEEP_INVALIDATIONS: Final = timedelta(days=1)
+KEEP_RATINGS: Final = timedelta(days=365)
 KEEP_UNUSED: Final = timedelta(hours=1)
 FIRST: Final = UUID(int=0)
 
@@ -78,6 +79,7 @@ class Housekeeping:
         now = self._clock.now()
         await connection.execute(SQL["old_audits"], now - KEEP_AUDITS, SWEPT_AT_ONCE)
         await connection.execute(SQL["old_invalidations"], now - KEEP_INVALIDATIONS, SWEPT_AT_ONCE)
+        await connection.execute(SQL["old_ratings"], now - KEEP_RATINGS, SWEPT_AT_ONCE)
         looked = await _ids(connection, "sweep", self._swept, SWEPT_AT_ONCE, KEEP_UNUSED)
         self._swept = looked[0] if looked else FIRST
 

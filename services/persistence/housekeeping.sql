@@ -87,3 +87,9 @@ WHERE invalidation_id IN (
     SELECT invalidation_id FROM cache_invalidations
     WHERE invalidated_at < $1 ORDER BY invalidated_at LIMIT $2 FOR UPDATE SKIP LOCKED
 )
+
+-- old_ratings: Delete some ratings of models and prompts of long ago.
+DELETE FROM ratings
+WHERE (request_id, tenant) IN (
+    SELECT request_id, tenant FROM ratings WHERE rated_at < $1 ORDER BY rated_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)

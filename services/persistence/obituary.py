@@ -29,8 +29,9 @@ log = structlog.stdlib.get_logger(__name__)
 CODE: Final = "dead_lettered"
 # The broker's own verdict carries no reason of ours: the message was handed out too often.
 UNKNOWN_REASON: Final = "every attempt to handle it ended with the death of the service that tried"
-# No request waits for what these say: events about the cache, whose subject is none, and that a failure was dropped.
-NO_REQUEST: Final = ("forebay.cache.", RequestDropped.TYPE)
+# No request waits for what these say: events about the cache, whose subject is none, that a failure was dropped, and
+# how good an answer was.
+NO_REQUEST: Final = ("forebay.cache.", "forebay.request.rated.", RequestDropped.TYPE)
 # Of a number that a column of PostgreSQL holds.
 MOST_DIGITS: Final = 9
 
@@ -68,7 +69,7 @@ def _decides(message: Message, event: Event | None) -> bool:
     """Whether the request this message is about ends with it.
 
     The writer's copy of a request only records it, an obituary that can't be stored must not cause another, and what is
-    said about the cache or the list of failures decides nothing, even where only its headers can be read.
+    said about the cache, an answer or the list of failures decides nothing, even where only its headers can be read.
     """
     if (envelope.attribute(message, "type") or "").startswith(NO_REQUEST):
         return False

@@ -22,6 +22,7 @@ from shared.events import (
     Event,
     RequestAccepted,
     RequestDropped,
+    RequestRated,
     RequestRejected,
     ResponseCompleted,
     ResponseFailed,
@@ -49,7 +50,7 @@ class Table:
     """
 
     name: str
-    key: Callable[[Row], tuple[UUID, ...]]
+    key: Callable[[Row], tuple[UUID | str, ...]]
     rank: Callable[[Row], Any] = lambda _: 0
 
 
@@ -65,9 +66,11 @@ CACHE_AUDITS: Final = Table("cache_audits", lambda row: row[:1])
 CACHE_INVALIDATIONS: Final = Table("cache_invalidations", lambda row: row[:1])
 STORED_AT: Final = 14  # the place of that column in a row of an entry
 CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], lambda row: row[STORED_AT])
+# A tenant's last word on a request; who names another's request under his own tenant takes nothing away.
+RATINGS: Final = Table("ratings", lambda row: row[:2], lambda row: row[2:4])  # rated_at, rating_id
 # Requests first: who reads between two tables finds a request without a response, never the reverse. And a failure is
 # there before it is dropped.
-TABLES: Final = (REQUESTS, RESPONSES, DROPPED, CACHE_AUDITS, CACHE_INVALIDATIONS, CACHE_ENTRIES)
+TABLES: Final = (REQUESTS, RESPONSES, DROPPED, CACHE_AUDITS, CACHE_INVALIDATIONS, RATINGS, CACHE_ENTRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,9 @@ def record(event: Event) -> Record | None:
         case CacheInvalidate():
             row = (event.invalidation_id, event.invalidated_at, _json(event.selector, exclude_none=True), event.reason)
             found = Record(CACHE_INVALIDATIONS, row)
+        case RequestRated():
+            said = (event.rated_at, event.rating_id, event.quality, event.comment)
+            found = Record(RATINGS, (event.request_id, event.tenant, *said))
         case _:
             return None
     return replace(found, row=_storable(found.row))

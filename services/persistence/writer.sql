@@ -43,6 +43,19 @@ FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[], $4::text[]) AS new (id, 
 ON CONFLICT (invalidation_id) DO NOTHING
 RETURNING invalidation_id, invalidated_at, selector
 
+-- ratings: Insert ratings; a tenant's last word on a request counts. One from the future would be the last for ever, so it
+-- counts from now.
+INSERT INTO ratings (request_id, tenant, rated_at, rating_id, quality, comment)
+SELECT request_id, tenant, least(at, clock_timestamp()), rating_id, quality, comment
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::float8[], $6::text[])
+     AS new (request_id, tenant, at, rating_id, quality, comment)
+ON CONFLICT (request_id, tenant) DO UPDATE
+SET (rated_at, rating_id, quality, comment) =
+    (excluded.rated_at, excluded.rating_id, excluded.quality, excluded.comment)
+WHERE excluded.rating_id <> ratings.rating_id
+  AND (excluded.rated_at, excluded.rating_id) > (ratings.rated_at, ratings.rating_id)
+RETURNING request_id, tenant
+
 -- cache_entries: Insert cache entries; a newer answer to the same prompt takes the place of an older one.
 INSERT INTO cache_entries (scope, exact, entry_id, tenant, base, embedder, prompt, embedding, answer, model, tier,
                            category, reason, cost_usd, stored_at, expires_at, keep_until)

@@ -13,7 +13,7 @@ from shared.policy import load_policy
 async def wire(it: service.Service) -> None:
     shadow, other = it.policy.router.shadow, None
     if shadow is not None:
-        tried = load_policy(shadow)
+        tried = load_policy(shadow, named_by="router.shadow")
         other = tried, (await choosing(it, tried)).score
     replica = Replica.assemble(it.policy, (await choosing(it, it.policy)).score, other, it.broker, it.clock)
     pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))

@@ -46,10 +46,14 @@ class Boundary:
         """The same as a score."""
         return self.place / THOUSANDTHS
 
+    def chance(self, score: float) -> float:
+        """The part of the requests with a score that belongs to the tier: 0 or 1 but at the boundary itself."""
+        place = place_of(score)
+        return self.portion if place == self.place else float(place > self.place)
+
     def reached(self, score: float, request_id: UUID) -> bool:
         """Whether a request belongs to the tier; always the same for the same request."""
-        place = place_of(score)
-        return place > self.place or (place == self.place and draw(request_id) < self.portion)
+        return draw(request_id) < self.chance(score)
 
 
 def place_of(score: float) -> int:

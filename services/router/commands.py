@@ -7,7 +7,7 @@ when a command is run: every other command, also where only the command line is 
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,16 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.router.learning import commands as learning
-from shared.cli.options import HOME, TENANT, Home, Tenant, fail, out, run, running, told
+from shared.cli.options import HOME, TENANT, Home, Tenant, duration, err, fail, logs_apart, out, run, running, told
 from shared.clock import SYSTEM_CLOCK
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, StartupError
 from shared.events import AUTO, Request, Route
 from shared.policy import Policy, load_policy
-from shared.policy.section import seconds
 from shared.settings import packaged_policy
 
 if TYPE_CHECKING:
+    from services.router.choice import Choice
+    from services.router.decision import Refused
     from services.router.replay import Disagreement, Replayed
+    from services.router.vectors import Embedding
 
 PROMPT_CHARS: Final = 60
 
@@ -48,27 +50,40 @@ def explain(
     tenant: Tenant = TENANT,
     as_json: AsJson = False,
 ) -> None:
-    """Show which tier a prompt would get under a policy, by its rules and fixed thresholds, and why."""
-    from services.router.assembly import trial
-    from services.router.health import Health
-    from services.router.ledger import Ledger
-    from services.router.scoring import Rules
+    """Show which tier a prompt would get under a policy, by its rules or its head and fixed thresholds, and why; and
+    what the policy that it tries out would have done.
+    """
+    from services.router.decision import Refused
+    from services.router.scoring import RULES
 
     rules = _policy(policy)
-    clock = SYSTEM_CLOCK
-    decider = trial(rules, Rules(rules.router).score, Ledger(clock), Health(clock), clock)
-    try:
-        route = decider.decide(_request(prompt, model, tenant))
-    except KeyError:
-        fail(f"the policy knows no model {model!r}; it has the tiers {', '.join(rules.tiers)}")
-    if not isinstance(route, Route):
+    request = _request(prompt, model, tenant)
+    with told(), logs_apart():
+        other = None if rules.router.shadow is None else load_policy(rules.router.shadow, named_by="router.shadow")
+        embedding = _embedding(prompt, [rules] if other is None else [rules, other])
+        try:
+            route = _decided(rules, request, embedding)
+        except KeyError:
+            fail(f"the policy knows no model {model!r}; it has the tiers {', '.join(rules.tiers)}")
+        try:
+            would = None if other is None else _decided(other, request, embedding)
+        except KeyError:
+            would = Refused("an unknown model")
+    if isinstance(route, Refused):
         fail(route.reason)
     if as_json:
-        out.print_json(route.model_dump_json())
+        shadow = {} if would is None else {"shadow": _shown(would)}
+        out.print_json(json.dumps(_shown(route) | shadow))
         return
-    out.print(f"[bold]{route.tier}[/bold] ({escape(route.model)})")
-    for reason in route.reasons:
-        out.print(f"  {escape(reason)}", highlight=False)
+    by = "" if route.scorer in (None, RULES) else f", scored by {route.scorer}"
+    out.print(f"[bold]{route.tier}[/bold] ({escape(route.model)}){escape(by)}", highlight=False)
+    _tell_reasons(route)
+    if would is not None:
+        verdict = (
+            "would refuse it" if isinstance(would, Refused) else f"[bold]{would.tier}[/bold] ({escape(would.model)})"
+        )
+        out.print(f"tried out, {escape(str(rules.router.shadow))}: {verdict}", highlight=False, soft_wrap=True)
+        _tell_reasons(would)
 
 
 @router.command("replay")
@@ -83,18 +98,14 @@ def replay_command(
     as_json: AsJson = False,
 ) -> None:
     """Send stored requests through another policy: shares, cost, disagreements. Nothing is run and nothing changed."""
-    from services.router.choice import Choice
-    from services.router.learning.reload import WatchedHead
     from services.router.replay import replay, stored
     from shared import database
 
     rules = _policy(policy)
     now = datetime.now(UTC)
-    back = timedelta(seconds=_seconds(since))
-    with told():
-        head = rules.router.head
-        learned = None if head is None else WatchedHead(head, rules.cache.embedder, SYSTEM_CLOCK)
-        choice = Choice(rules.router, learned)
+    back = duration(since, option="--since")
+    with told(), logs_apart():
+        choice = _choice(rules)
     address = dsn or running(home).postgres_dsn
 
     async def work() -> "Replayed":
@@ -102,11 +113,64 @@ def replay_command(
             rows = await stored(pool, now - back, now, tenant=tenant, limit=limit)
         return await asyncio.to_thread(replay, rows, rules, choice.score)
 
-    done = run(work())
+    with logs_apart():
+        done = run(work())
     if as_json:
         out.print_json(json.dumps(_plain(done, show)))
     else:
         _tell(done, since, show)
+
+
+def _choice(policy: Policy) -> "Choice":
+    """Who scores by a policy; raises InvalidHead."""
+    from services.router.choice import Choice
+    from services.router.learning.reload import WatchedHead
+
+    head = policy.router.head
+    learned = None if head is None else WatchedHead(head, policy.cache.embedder, SYSTEM_CLOCK)
+    return Choice(policy.router, learned)
+
+
+def _decided(policy: Policy, request: Request, embedding: "Embedding | None") -> "Route | Refused":
+    """What a policy decides where nothing has happened yet; raises InvalidHead, and KeyError for an unknown model."""
+    from services.router.assembly import trial
+    from services.router.health import Health
+    from services.router.ledger import Ledger
+
+    clock = SYSTEM_CLOCK
+    return trial(policy, _choice(policy).score, Ledger(clock), Health(clock), clock).decide(request, embedding)
+
+
+def _embedding(prompt: str, policies: "Sequence[Policy]") -> "Embedding | None":
+    """What the cache would send along with the prompt, where a head asks for it and it can be made here."""
+    from services.router.vectors import Embedding
+
+    heads = [policy.cache for policy in policies if policy.router.head is not None]
+    if not heads or all(len(prompt) > cache.max_prompt_chars for cache in heads):
+        return None
+    if not all(cache.enabled and cache.embedder.builtin for cache in heads):
+        err.print("scored without an embedding: only the built-in embedder can be asked here", highlight=False)
+        return None
+    try:
+        from shared.embedding.builtin import Embedder
+
+        embedder = Embedder()
+    except (ImportError, StartupError) as error:
+        err.print(f"scored without an embedding: {escape(str(error))}", highlight=False)
+        return None
+    (vector,) = asyncio.run(embedder.embed_each([prompt]))
+    return None if vector is None else Embedding(vector, embedder.version)
+
+
+def _shown(decided: "Route | Refused") -> dict[str, Any]:
+    if isinstance(decided, Route):
+        return decided.model_dump(mode="json")
+    return {"tier": None, "reasons": [decided.reason]}
+
+
+def _tell_reasons(decided: "Route | Refused") -> None:
+    for reason in decided.reasons if isinstance(decided, Route) else (decided.reason,):
+        out.print(f"  {escape(reason)}", highlight=False)
 
 
 def _tell(done: "Replayed", since: str, show: int) -> None:
@@ -166,13 +230,6 @@ def _change(done: "Replayed") -> str:
 def _policy(path: Path | None) -> Policy:
     with told():
         return load_policy(path or packaged_policy())
-
-
-def _seconds(said: str) -> int:
-    try:
-        return int(str(seconds(said)))
-    except ValueError as error:
-        fail(f"--since: {error}")
 
 
 def _request(prompt: str, model: str, tenant: str) -> Request:

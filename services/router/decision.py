@@ -50,13 +50,13 @@ class Decider:
         """
         pinned = self._policy.tier_of(request.model)
         self._caps.arrived(request.tenant)
-        scored = None
+        scored, chance = None, None
         if pinned is not None:
             tier = pinned
             reasons: tuple[str, ...] = (f"the request asks for {request.model}",)
         else:
             scored = self._score(request.prompt, embedding)
-            tier, reasons = self._deserved(request, scored)
+            tier, reasons, chance = self._deserved(request, scored)
         wanted, over = tier, self._caps.over(request.tenant, tier)
         if over is not None and self._caps.fails(request.tenant):
             self._count(metrics.ROUTER_CAPPED.labels("failed"))
@@ -75,17 +75,27 @@ class Decider:
             model=self._policy.tiers[tier].model,
             score=scored.value if scored else None,
             scorer=scored.by if scored else None,
+            chance=chance if tier == wanted else None,
             reasons=(*reasons, *limits, *avoided),
         )
 
-    def _deserved(self, request: Request, scored: Scored) -> tuple[str, tuple[str, ...]]:
+    def _deserved(self, request: Request, scored: Scored) -> tuple[str, tuple[str, ...], float]:
+        """The tier of a score, why, and the part of the requests with that score that it gets."""
         self._thresholds.count(scored.by, scored.value if scored.informed else None)
         if not scored.informed:
-            return self._policy.router.default, ("no signal: the default",)
+            return self._policy.router.default, ("no signal: the default",), 1.0
         begins = self._thresholds.of(scored)
         reached = [tier for tier in self._ladder[1:] if begins.boundaries[tier].reached(scored.value, request.id)]
         tier = reached[-1] if reached else self._ladder[0]
-        return tier, (*scored.fired, _comparison(scored, tier, begins))
+        return tier, (*scored.fired, _comparison(scored, tier, begins)), self._chance(tier, scored.value, begins)
+
+    def _chance(self, tier: str, score: float, begins: Begins) -> float:
+        """One draw decides about all tiers, so that who reaches a stronger one reaches this one too."""
+        place = self._ladder.index(tier)
+        least, *above = (
+            1.0 if name == self._ladder[0] else begins.boundaries[name].chance(score) for name in self._ladder[place:]
+        )
+        return least - max(above, default=0.0)
 
     def _within_limits(self, tenant: str, tier: str) -> str:
         """The strongest tier below one that the tenant's limits allow; the lowest where they allow none."""

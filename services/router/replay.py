@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from services.router.asked import asked
 from services.router.assembly import trial
 from services.router.decision import Decider, Refused
 from services.router.health import Health
@@ -210,10 +211,9 @@ def _answer(row: Stored, tier: str, cost_usd: float, now: datetime) -> ResponseC
 
 
 def _stored(row: Mapping[str, Any]) -> Stored:
-    columns = {name: row[name] for name in ("id", "tenant", "priority", "digest", "accepted_at")}
     embedding = row["embedding"]
     return Stored(
-        request=Request.model_validate(json.loads(row["asked"]) | columns),
+        request=asked(row),
         embedding=None if embedding is None else Embedding(_unit(json.loads(embedding)), row["embedder"]),
         tier=row["tier"],
         model=row["model"] or "",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.router.signals import Signals, estimated_tokens
+from services.router.signals import Signals, Text
 from services.router.vectors import Embedding
 from shared.policy.routing import RouterPolicy
 
@@ -50,10 +50,10 @@ class Rules:
 
     def score(self, prompt: str, _: Embedding | None = None) -> Scored:
         """The score of a prompt; where no signal fires the length alone is scored, and that is not informed."""
-        tokens = estimated_tokens(prompt)
-        fired = [(name, told, getattr(self._weights, name)) for name, told in self._signals.fired(prompt, tokens)]
+        text = Text.read(prompt)
+        fired = [(name, told, getattr(self._weights, name)) for name, told in self._signals.fired(text)]
         informed = bool(fired)
-        if by_length := self._weights.length * math.log2(max(tokens, self._short) / self._short):
-            fired.append(("length", f"{tokens} tokens", by_length))
+        if by_length := self._weights.length * math.log2(max(text.tokens, self._short) / self._short):
+            fired.append(("length", f"{text.tokens} tokens", by_length))
         reasons = tuple(f"{name}: {evidence} ({weight:+.3g})" for name, evidence, weight in fired)
         return Scored(sum(weight for _, _, weight in fired), reasons, informed=informed, by=RULES)

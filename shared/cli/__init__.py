@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from shared.cli import cache, dead, demo, requests, simulate, stack, topics
+from shared.cli import cache, dead, demo, policy, requests, simulate, stack, topics
 
 app = typer.Typer(
     name="forebay",
@@ -17,6 +17,7 @@ requests.register(app)
 cache.register(app)
 topics.register(app)
 dead.register(app)
+policy.register(app)
 demo.register(app)
 simulate.register(app)
 

@@ -4,9 +4,11 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +16,7 @@ from rich.markup import escape
 from shared.client import Refused
 from shared.errors import ForebayError
 from shared.events import DEFAULT_TENANT
+from shared.policy.section import seconds
 
 if TYPE_CHECKING:
     from infra.local.record import Stack
@@ -29,10 +32,18 @@ Tenant = Annotated[str, typer.Option(help="Whose request it is.")]
 TENANT: Final = DEFAULT_TENANT
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong and exit 1."""
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Say what is wrong and exit."""
     err.print(f"[red]forebay:[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
+
+
+def duration(said: str, *, option: str) -> timedelta:
+    """A time such as 90m, 24h or 7d; exits 1 for what is none."""
+    try:
+        return timedelta(seconds=int(str(seconds(said))))
+    except (ValueError, OverflowError) as error:
+        fail(f"{option}: {error}")
 
 
 @contextmanager
@@ -44,6 +55,20 @@ def told() -> Iterator[None]:
         yield
     except (StackError, ForebayError, Refused, OSError) as error:
         fail(str(error) or repr(error))
+
+
+@contextmanager
+def logs_apart() -> Iterator[None]:
+    """Warnings of what a service does as well go to stderr, and no more: what a command prints is its own."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def running(home: Path) -> "Stack":

@@ -1,4 +1,4 @@
-"""``forebay submit``, ``result``, ``publish`` and ``watch``."""
+"""``forebay submit``, ``result``, ``rate``, ``publish`` and ``watch``."""
 
 import json
 from contextlib import suppress
@@ -18,6 +18,7 @@ from shared.events import (
     Event,
     Priority,
     RequestAccepted,
+    RequestRated,
     RequestRejected,
     ResponseCompleted,
     ResponseFailed,
@@ -32,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (submit, result, cancel, publish, watch):
+    for command in (submit, result, cancel, rate, publish, watch):
         app.command()(command)
 
 
@@ -85,6 +86,28 @@ def cancel(
             return await client.cancel(request_id)
 
     _show(run(work()), as_json=as_json)
+
+
+def rate(
+    request_id: Annotated[str, typer.Argument(help="Its id.")],
+    quality: Annotated[float, typer.Argument(min=0, max=1, help="0: useless, 1: as good as can be.")],
+    comment: Annotated[str, typer.Option(help="Kept with it.")] = "",
+    home: Home = HOME,
+    tenant: Tenant = TENANT,
+    as_json: AsJson = False,
+) -> None:
+    """Say how good the answer to a request is; the last word on it counts."""
+    stack = running(home)
+
+    async def work() -> dict[str, Any]:
+        async with HttpClient(stack.http_url, tenant=tenant) as client:
+            return await client.rate(request_id, quality, comment=comment)
+
+    rated = run(work())
+    if as_json:
+        out.print_json(json.dumps(rated))
+    else:
+        out.print(f"rated {rated['quality']:g}: {rated['request_id']}", highlight=False)
 
 
 def publish(
@@ -168,6 +191,8 @@ def _summary(message: Message) -> str:
             return event.message[:80]
         case CacheInvalidate(selector=selector):
             return f"{selector.model_dump_json(exclude_none=True)}  {event.reason[:50]!r}"
+        case RequestRated():
+            return f"{event.quality:g} for {event.request_id}  {event.comment[:50]!r}"
         case CacheAudited():
             return f"{event.kind}: {'right' if event.same else 'wrong'}, similarity {event.evidence.similarity:.3f}"
         case _:

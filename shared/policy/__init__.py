@@ -33,7 +33,8 @@ class Policy(Section):
             raise ValueError(f"router.ladder: {', '.join(unknown)}: not one of the tiers: {', '.join(self.tiers)}")
         for name, tenant in self.router.tenants.items():
             if unknown := [tier for tier in tenant.shares if tier not in self.tiers]:
-                raise ValueError(f"router.tenants.{name}.shares: {', '.join(unknown)}: not one of the tiers")
+                known = ", ".join(self.tiers)
+                raise ValueError(f"router.tenants.{name}.shares.{unknown[0]}: not one of the tiers: {known}")
         for name, tier in self.tiers.items():
             if tier.fall_back is not None and (tier.fall_back == name or tier.fall_back not in self.tiers):
                 raise ValueError(f"tiers.{name}.fall_back: {tier.fall_back!r} is not another of the tiers")
@@ -85,8 +86,8 @@ class Policy(Section):
         raise KeyError(model)
 
 
-def load_policy(path: Path) -> Policy:
-    """Read and validate the policy file.
+def load_policy(path: Path, *, named_by: str | None = None) -> Policy:
+    """Read and validate the policy file; ``named_by`` is what its path comes from, to be told where there is no file.
 
     Raises:
         InvalidPolicy: the file is missing, is no TOML, or has wrong keys; the message names each.
@@ -94,7 +95,8 @@ def load_policy(path: Path) -> Policy:
     try:
         return parse_policy(tomllib.loads(path.read_text(encoding="utf-8")), folder=path.absolute().parent)
     except OSError as error:
-        raise InvalidPolicy(f"{path}: {error.strerror}; set FOREBAY_POLICY_FILE") from None
+        source = f", named by {named_by}" if named_by else ""
+        raise InvalidPolicy(f"{path}: {error.strerror}{source}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidPolicy(f"{path}: {error}") from None
     except InvalidPolicy as error:

@@ -20,8 +20,13 @@ def _ttl(value: object) -> object:
     """Seconds to live; 0 for "none", which is the one way to say it: a 0 is rather a mistake."""
     if value == NEVER:
         return 0
-    if (read := seconds(value)) == 0:
-        raise ValueError('must be longer than 0; for answers that are never kept write "none"')
+    never = 'for answers that are never kept write "none"'
+    try:
+        read = seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; {never}") from None
+    if read == 0:
+        raise ValueError(f"must be longer than 0; {never}")
     return read
 
 

@@ -1,6 +1,6 @@
 """Which tier a request goes to."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -147,15 +147,15 @@ class RouterPolicy(Section):
             raise ValueError("ladder: each tier once, from the cheapest to the strongest")
         if self.default not in self.ladder:
             raise ValueError(f"default: {self.default!r} is not on the ladder: {', '.join(self.ladder)}")
-        if set(self.thresholds) != set(self.upper):
-            raise ValueError(f"thresholds: one for each tier above the lowest, {_names(self.upper)}, and for no other")
+        _one_for_each(self.upper, "thresholds", self.thresholds)
         scores = [self.thresholds[tier] for tier in self.upper]
         if scores != sorted(scores):
             raise ValueError("thresholds: they must rise along the ladder")
-        if self.shares and set(self.shares) != set(self.upper):
-            raise ValueError(f"shares: one for each tier above the lowest: {_names(self.upper)}")
-        if sum(self.shares.values()) > 1:
-            raise ValueError("shares: together they are more than 1")
+        if self.shares:
+            _one_for_each(self.upper, "shares", self.shares)
+        if (together := sum(self.shares.values())) > 1:
+            said = ", ".join(f"{tier} {share:g}" for tier, share in self.shares.items())
+            raise ValueError(f"shares: {said}: together {together:g}, and there is no more than 1")
         if self.head is not None and len(self.ladder) > 2 and not self.shares:  # noqa: PLR2004 - a head knows of two
             raise ValueError("head: its file has one threshold; with more than two tiers, say shares")
         if self.usd_per_day is not None and self.default != self.ladder[0]:
@@ -170,5 +170,12 @@ def _beside(file: Path, info: ValidationInfo) -> Path:
     return Path((info.context or {}).get("folder", "")) / file
 
 
-def _names(tiers: Iterable[str]) -> str:
-    return ", ".join(tiers) or "none"
+def _one_for_each(upper: Sequence[str], table: str, said: Mapping[str, float]) -> None:
+    """Raise ValueError naming the first tier that is missing from a table, or does not belong there."""
+    known = ", ".join(upper) or "none"
+    for tier in said:
+        if tier not in upper:
+            raise ValueError(f"{table}.{tier}: not one of the tiers above the lowest: {known}")
+    for tier in upper:
+        if tier not in said:
+            raise ValueError(f"{table}.{tier}: missing; {table} has one for each tier above the lowest: {known}")

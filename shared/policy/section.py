@@ -32,7 +32,13 @@ def _says_something(phrase: str) -> str:
     return phrase
 
 
+def _share(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{value!r} is not from 0 to 1: for 25 % write 0.25")
+    return value
+
+
 # A word or phrase to be found in prompts.
 Phrase = Annotated[str, AfterValidator(_says_something)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_share)]
 Duration = Annotated[NonNegativeInt, Field(le=LONGEST_TTL_S), BeforeValidator(seconds)]

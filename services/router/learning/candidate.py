@@ -91,15 +91,20 @@ def train(
         better=Figure(**asdict(measured.verdict.better)),
     )
     threshold = float(np.quantile(scores, 1 - share))
-    return Candidate(Head.make(weights, embedder=embedder, threshold=threshold, record=record), measured)
+    prompts = [row.prompt for row, known in zip(rows, seen, strict=True) if known]
+    head = Head.make(weights, embedder=embedder, threshold=threshold, record=record, prompts=prompts)
+    return Candidate(head, measured)
 
 
 def measure(rows: Sequence[Labelled], rules: Rules, scores: Array | None = None) -> Measured:
     """What a head's scores of these rows are worth, beside the rules and random.
 
     Raises:
+        InvalidRows: too few of them for intervals that mean something.
         NothingToGain: the strong model is no better on these rows.
     """
+    if len(rows) < LEAST_ROWS:
+        raise InvalidRows(f"{len(rows)} rows to measure on: at least {LEAST_ROWS} are needed")
     gains = gains_of(rows)
     by_rules = np.array([rules.score(row.prompt).value for row in rows])
     known = {} if scores is None else {HEAD: worth(scores, gains)}

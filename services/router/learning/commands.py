@@ -6,25 +6,29 @@ Loaded by the command line alone.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
+from rich.markup import escape
 
-from shared.cli.options import err, fail, out, told
+from shared.cli.options import HOME, Home, duration, err, fail, out, run, running, told
 
 if TYPE_CHECKING:  # numpy and the embedder's runtime are for the commands that compute
     from services.router.learning.candidate import Measured
-    from services.router.learning.rows import Labelled
+    from services.router.learning.head import Head
+    from services.router.learning.rows import Labelled, Pair, Rating
     from services.router.learning.weights import Vectors
     from services.router.scoring import Rules
     from shared.policy import Policy
 
+R = TypeVar("R", "Pair", "Rating")
 CHUNK: Final = 256
 # Below this share of chance in who answered, ratings compare little (see learning.ratings): what they say of a head is
 # then as much about the router as about the models, and the gate can't tell.
 ENOUGH_CHANCE: Final = 0.8
 
-Files = Annotated[list[Path], typer.Argument(help="JSON lines, plain or gzip: see docs/routing.md.")]
+LINES: Final = "JSON lines, plain or gzip: see docs/routing.md."
+Files = Annotated[list[Path], typer.Argument(help=LINES)]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy with the rules to beat.")]
 
 
@@ -35,8 +39,16 @@ def add(router: typer.Typer) -> None:
 
 
 def train(
-    rows: Files,
     target: Annotated[Path, typer.Option("--out", help="Where the head goes.")],
+    rows: Annotated[list[Path] | None, typer.Argument(help=LINES)] = None,
+    from_feedback: Annotated[
+        bool, typer.Option("--from-feedback", help="Train on the ratings that clients gave, instead of files.")
+    ] = False,
+    since: Annotated[str, typer.Option(help="With --from-feedback: how far back, 90m, 24h, 30d.")] = "30d",
+    tenant: Annotated[str | None, typer.Option(help="With --from-feedback: only this tenant's ratings.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --from-feedback: the latest so many at the most.")] = 20_000,
+    dsn: Annotated[str | None, typer.Option(help="PostgreSQL; default: the local stack's.")] = None,
+    home: Home = HOME,
     policy: PolicyFile = None,
     share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Of prompts its threshold sends to the stronger model.")
@@ -45,12 +57,18 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Write it even if the rules are better.")] = False,
 ) -> None:
     """Train a head on a part of the rows and measure it on the rest; it is written if it is better than the rules."""
+    if bool(rows) is from_feedback:
+        fail("give files of rows, or --from-feedback: one of the two")
     with told():
         from services.router.learning import candidate
+        from services.router.learning.rows import read
 
         chosen, rules = _policy(policy)
         embedder = _Embedder()
-        labelled, vectors = _labelled(rows, chosen, embedder, guess=force)
+        given = (
+            ([], _feedback(chosen, since, tenant, limit, dsn or running(home).postgres_dsn)) if not rows else read(rows)
+        )
+        labelled, vectors = _labelled(*given, chosen, embedder, guess=force, held_out=held_out)
         made = candidate.train(
             labelled,
             vectors,
@@ -80,23 +98,50 @@ def evaluate(
     with told():
         from services.router.learning import candidate
         from services.router.learning.head import Head
-        from services.router.learning.rows import digest, part
+        from services.router.learning.rows import read
 
         chosen, rules = _policy(policy)
         embedder, learned = _Embedder(), None if head is None else Head.load(head)
-        if learned is not None and learned.embedder != embedder.version:
-            fail(f"{head}: made for the embedder {learned.embedder}; this one is {embedder.version}")
+        given = read(rows)
         if learned is None:
-            labelled, vectors = _labelled(rows, chosen, embedder, embedding=False)
+            labelled, _ = _labelled(*given, chosen, embedder, embedding=False)
             _show(candidate.measure(labelled, rules), f"{len(labelled)} prompts")
             return
-        labelled, vectors = _labelled(rows, chosen, embedder)
-        if digest(labelled) == learned.record.digest:
-            err.print("the head was trained on these rows: only those it has not seen are measured", highlight=False)
-            unseen = [i for i, row in enumerate(labelled) if part(row.prompt) < learned.record.held_out]
-            labelled, vectors = [labelled[i] for i in unseen], vectors[unseen]
+        if learned.embedder != embedder.version:
+            fail(f"{head}: made for the embedder {learned.embedder}; this one is {embedder.version}")
+        pairs, rated = _unseen(given[0], learned), _unseen(given[1], learned)
+        labelled, vectors = _labelled(pairs, rated, chosen, embedder)
         measured = candidate.measure(labelled, rules, candidate.scores_of(learned, labelled, vectors))
         _show(measured, f"{measured.rows} prompts, {learned.version}")
+
+
+def _unseen(rows: Sequence[R], head: "Head") -> list[R]:
+    """Those that the head was not trained on: on the others it would look better than it is."""
+    kept = [row for row in rows if head.never_saw(row.prompt)]
+    if len(kept) < len(rows):
+        why = "the head was trained on these prompts" if head.seen.size else "the head may have been trained on these"
+        err.print(f"{len(rows) - len(kept)} of {len(rows)} rows left out: {why}", highlight=False)
+    return kept
+
+
+def _feedback(policy: "Policy", since: str, tenant: str | None, limit: int, address: str) -> "list[Rating]":
+    """The ratings of the two tiers that are compared."""
+    from services.router.learning import feedback
+    from shared import database
+
+    now, back = datetime.now(UTC), duration(since, option="--since")
+
+    async def work() -> "list[Rating]":
+        async with database.pool(address, size=1) as pool:
+            return await feedback.rated(pool, now - back, now, tenant=tenant, limit=limit)
+
+    rated = run(work())
+    ends = (policy.router.ladder[0], policy.router.ladder[-1])
+    kept = [rating for rating in rated if rating.tier in ends]
+    err.print(f"{len(rated)} ratings of answers that were bought in the last {escape(since)}", highlight=False)
+    if len(kept) < len(rated):
+        err.print(f"{len(rated) - len(kept)} of other tiers than {' and '.join(ends)} left out", highlight=False)
+    return kept
 
 
 class _Embedder:
@@ -133,26 +178,33 @@ def _policy(file: Path | None) -> "tuple[Policy, Rules]":
 
 
 def _labelled(
-    files: Sequence[Path], policy: "Policy", embedder: _Embedder, *, embedding: bool = True, guess: bool = True
+    pairs: "Sequence[Pair]",
+    rated: "Sequence[Rating]",
+    policy: "Policy",
+    embedder: _Embedder,
+    *,
+    embedding: bool = True,
+    guess: bool = True,
+    held_out: float = 0.0,
 ) -> "tuple[list[Labelled], Vectors]":
-    """The rows of files and their vectors; gains are estimated where the rows are ratings."""
+    """Rows to learn from and their vectors; gains are estimated where the rows are ratings."""
     import numpy as np
 
     from services.router.learning import ratings
     from services.router.learning.features import features
-    from services.router.learning.rows import InvalidRows, labelled, read
+    from services.router.learning.rows import InvalidRows, labelled
 
-    pairs, rated = read(files)
     if pairs and rated:
         raise InvalidRows("rows of both kinds: give files of pairs, or files of ratings")
+    if not pairs and not rated:
+        raise InvalidRows("no rows are left")
     prompts = [row.prompt for row in (pairs or rated)]
     vectors = embedder.embed(prompts) if embedding or rated else np.empty((0, 0), dtype=np.float32)
     if pairs:
         return labelled(pairs), vectors
     described = np.array([features(prompt) for prompt in prompts])
-    estimated = ratings.estimate(
-        rated, described, vectors, weak=policy.router.ladder[0], strong=policy.router.ladder[-1]
-    )
+    ladder = policy.router.ladder
+    estimated = ratings.estimate(rated, described, vectors, weak=ladder[0], strong=ladder[-1], held_out=held_out)
     if estimated.by_chance < ENOUGH_CHANCE:
         said = "which tier answered was too little left to chance in these ratings: they compare little. Pin a random "
         said += "sample of requests to either tier, and rate those"

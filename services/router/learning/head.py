@@ -1,11 +1,12 @@
 """The head: its file, and the score it gives.
 
-The file is JSON of about 80 kB: what it was trained on and how well it did, then the weights, numbers in base64.
+The file is JSON of about 80 kB, and 11 bytes a prompt: what it was trained on and how well it did, then the weights,
+numbers in base64.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -26,12 +27,15 @@ from pydantic import (
 )
 
 from services.router.learning import features
-from services.router.learning.weights import KNOTS, Bends, Curves, Vectors, Weights
+from services.router.learning.rows import fingerprint, part
+from services.router.learning.weights import KNOTS, LEAST_GAIN, MOST_GAIN, Bends, Curves, Vectors, Weights
 from services.router.scoring import Scored
 from shared.errors import StartupError
 
 FORMAT: Final = "forebay-routing-head-1"
 LARGEST_BYTES: Final = 16 * 2**20
+# Prompts whose fingerprints are kept, 11 bytes each in the file.
+MOST_SEEN: Final = 100_000
 # Reasons name the features that matter most, down to this many and this much; the rest is summed up.
 NAMED: Final = 3
 LEAST_NAMED: Final = 0.005
@@ -66,6 +70,7 @@ def _text(kind: str) -> PlainSerializer:
 
 Doubles = Annotated[NDArray[np.float64], BeforeValidator(_numbers("<f8")), _text("<f8")]
 Singles = Annotated[NDArray[np.float32], BeforeValidator(_numbers("<f4")), _text("<f4")]
+Fingerprints = Annotated[NDArray[np.uint64], BeforeValidator(_numbers("<u8")), _text("<u8")]
 Halves = Annotated[NDArray[np.float32], BeforeValidator(_numbers("<f2")), _text("<f2")]
 
 
@@ -130,6 +135,7 @@ class Head(_Table):
         embedder: version of the embedder, likewise.
         dimensions: of its vectors.
         threshold: the score that the share of prompts asked for in training lies above.
+        seen: fingerprints of the prompts it was trained on, in order; empty where they are too many.
     """
 
     format: Literal["forebay-routing-head-1"] = FORMAT
@@ -139,6 +145,7 @@ class Head(_Table):
     threshold: FiniteFloat
     record: Record
     weights: WeightsFile
+    seen: Fingerprints = Field(default_factory=lambda: np.empty(0, dtype=np.uint64))
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -161,8 +168,11 @@ class Head(_Table):
         return self
 
     @classmethod
-    def make(cls, weights: Weights, *, embedder: str, threshold: float, record: Record) -> Self:
-        """A head of trained weights."""
+    def make(
+        cls, weights: Weights, *, embedder: str, threshold: float, record: Record, prompts: Collection[str]
+    ) -> Self:
+        """A head of weights that were trained on some prompts."""
+        seen = sorted(set(map(fingerprint, prompts)))
         return cls(
             embedder=embedder,
             dimensions=weights.landmarks.shape[1],
@@ -177,6 +187,7 @@ class Head(_Table):
                 pull=weights.pull,
                 usual=weights.usual,
             ),
+            seen=np.array(seen if len(seen) <= MOST_SEEN else [], dtype=np.uint64),
         )
 
     @classmethod
@@ -219,6 +230,14 @@ class Head(_Table):
         bends = Bends(kept.knots.reshape(shape), kept.limit)
         return Weights(bends, curves, alone, landmarks, kept.pull.astype(np.float32), kept.usual)
 
+    def never_saw(self, prompt: str) -> bool:
+        """Whether it was certainly not trained on this prompt: what is held out goes by the prompt's hash."""
+        if part(prompt) < self.record.held_out:
+            return True
+        wanted = np.uint64(fingerprint(prompt))
+        at = int(np.searchsorted(self.seen, wanted))
+        return bool(self.seen.size) and not (at < self.seen.size and self.seen[at] == wanted)
+
     def score(self, prompt: str, vector: Vectors | None) -> Scored:
         """Without an embedding the features alone decide, on the same scale."""
         weights = self.arithmetic
@@ -227,7 +246,10 @@ class Head(_Table):
         pushed = sum(terms)
         about = None if vector is None else weights.about(vector)
         reasons = (f"{self.version}: average gain {curves.bias:+.3f}", *_reasons(terms, pushed, about))
-        gain = max(-1.0, min(1.0, curves.bias + pushed + (about or 0.0)))
+        total = curves.bias + pushed + (about or 0.0)
+        gain = max(LEAST_GAIN, min(MOST_GAIN, total))
+        if gain != total:
+            reasons = (*reasons, f"no gain is beyond {gain:+.0f}")
         return Scored(gain, reasons, informed=True, by=self.version)
 
 

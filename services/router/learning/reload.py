@@ -9,7 +9,7 @@ import structlog
 
 from services.router.learning.head import Head, InvalidHead
 from services.router.scoring import Scored
-from services.router.vectors import Embedding, vector_by
+from services.router.vectors import Embedding
 from shared.clock import Clock
 from shared.embedding import weights
 from shared.policy.caching import EmbedderPolicy
@@ -36,6 +36,7 @@ class WatchedHead:
         self._threshold = policy.threshold
         self._embedder = embedder
         self._clock = clock
+        self._foreigners: set[str] = set()
         self._mark = _mark(self._file)
         self._head = load(self._file, embedder)
         self._told()
@@ -45,9 +46,16 @@ class WatchedHead:
         """The one that decides now."""
         return self._head
 
-    def score(self, prompt: str, embedding: Embedding | None) -> Scored:
-        """The head's score, with its threshold or the policy's; another embedder's vector is of no use to it."""
-        scored = self._head.score(prompt, vector_by(self._head.embedder, embedding))
+    def score(self, prompt: str, embedding: Embedding | None) -> Scored | None:
+        """The head's score, with its threshold or the policy's; None where another embedder than its own was at work.
+
+        That of the policy it may be, and yet another revision of it, which shows only here. A prompt that nobody has
+        embedded is scored: the head was fitted for these as well.
+        """
+        if embedding is not None and embedding.embedder != self._head.embedder:
+            self._foreign(embedding.embedder)
+            return None
+        scored = self._head.score(prompt, None if embedding is None else embedding.vector)
         return replace(scored, threshold=self._head.threshold if self._threshold is None else self._threshold)
 
     async def watch(self) -> None:
@@ -70,7 +78,18 @@ class WatchedHead:
         else:
             self._told()
 
+    def _foreign(self, embedder: str) -> None:
+        if embedder not in self._foreigners:
+            self._foreigners.add(embedder)
+            log.warning(
+                "the head is for another embedder than the cache's: the rules decide; train it anew",
+                head=self._head.version,
+                trained_with=self._head.embedder,
+                embedder=embedder,
+            )
+
     def _told(self) -> None:
+        self._foreigners.clear()
         metrics.HEAD_LOADS.labels("loaded").inc()
         record = self._head.record
         log.info("learned head", head=self._head.version, trained_at=str(record.trained_at), rows=record.rows)
@@ -83,7 +102,8 @@ def load(file: Path, embedder: EmbedderPolicy) -> Head:
         InvalidHead: the file can't be used, or its head was made for another embedder.
     """
     head = Head.load(file)
-    # The built-in model's version goes on with the weights' own, which only those who embed can tell.
+    # The built-in model's version goes on with the weights' own, which only those who embed can tell: see
+    # WatchedHead.score.
     expected = f"{weights.MODEL}/" if embedder.builtin else f"{embedder.model}/{embedder.length}"
     if not head.embedder.startswith(expected) or head.dimensions != embedder.length:
         raise InvalidHead(

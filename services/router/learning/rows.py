@@ -11,9 +11,9 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from shared.errors import ForebayError
+from shared.events import Quality
 
 MOST_FAULTS: Final = 5
-Quality = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class InvalidRows(ForebayError):
@@ -34,13 +34,18 @@ class Pair(BaseModel):
 
 
 class Rating(BaseModel):
-    """A prompt that one tier answered, and how good the answer was, 0 to 1."""
+    """A prompt that one tier answered, and how good the answer was, 0 to 1.
+
+    Attributes:
+        chance: probability with which it was sent to this tier, where that was drawn by lot; None where nobody knows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     prompt: Annotated[str, StringConstraints(min_length=1)]
     good: Quality
     tier: str
+    chance: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ def read(files: Sequence[Path]) -> tuple[list[Pair], list[Rating]]:
         raise InvalidRows(
             "; ".join(faults[:MOST_FAULTS])
             + more
-            + ". A row is {prompt, weak_quality, strong_quality}, or {prompt, good, tier}; qualities are 0 to 1"
+            + ". A row is {prompt, weak_quality, strong_quality}, or {prompt, good, tier} and perhaps chance; "
+            "qualities are 0 to 1"
         )
     return pairs, ratings
 
@@ -103,6 +109,11 @@ def digest(rows: Iterable[Labelled]) -> str:
 def part(prompt: str, salt: str = "") -> float:
     """A number in [0, 1) that depends on the prompt alone: equal prompts never end up on two sides of a split."""
     return int(_sha256(salt + prompt)[:13], 16) / 16**13
+
+
+def fingerprint(prompt: str) -> int:
+    """64 bits that tell the prompt from others."""
+    return int(_sha256(prompt)[:16], 16)
 
 
 def split(rows: Sequence[Labelled], held_out: float, salt: str = "") -> tuple[list[Labelled], list[Labelled]]:

@@ -2,6 +2,9 @@
 
     gain = bias + sum over features f of curve_f(f) + sum over landmarks c of pull_c * k(embedding, c)
 
+held within what a gain can be, -1 to 1: a sum knows no bounds. What reaches them is not told apart any more, by whoever
+measures a head no more than by the router.
+
 Each ``curve_f`` is piecewise linear; ``k`` is a Gaussian kernel. Being additive, every score
 falls apart into what each feature and the embedding as a whole added to the average, which is what the reasons say.
 """
@@ -20,6 +23,8 @@ KNOTS: Final = np.array([-3.0, -1.0, 0.0, 1.0])
 LIMIT: Final = 3.0
 # exp(-WIDTH * squared distance): on unit vectors 0.14 at a right angle. Half and twice of it did no better.
 WIDTH: Final = 1.0
+LEAST_GAIN: Final = -1.0
+MOST_GAIN: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Weights:
         """The gain expected on each prompt: features (n, COUNT) and unit vectors (n, dimensions) in, (n,) out."""
         terms = self.curves.terms(self.bends.pieces(features)).sum(axis=1)
         gains: Array = self.curves.bias + terms + kernel(vectors, self.landmarks) @ self.pull - self.usual
-        return gains
+        return np.clip(gains, LEAST_GAIN, MOST_GAIN, out=gains)
 
 
 def kernel(vectors: Vectors, landmarks: Vectors) -> Vectors:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENTRIES = entries(("light", "premium"))
 NAME = "contract"
-TABLES = ("requests", "responses", "cache_entries", "cache_uses", "cache_audits", "cache_invalidations")
+TABLES = ("requests", "responses", "cache_entries", "cache_uses", "cache_audits", "cache_invalidations", "ratings")
 Rows = Sequence[asyncpg.Record]
 
 

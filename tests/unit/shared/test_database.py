@@ -38,7 +38,7 @@ def test_a_file_without_statements_has_none(tmp_path: Path) -> None:
             "services/persistence/writer.sql",
             {
                 *("cache_audits", "cache_entries", "cache_invalidations", "cache_uses"),
-                *("requests", "responses", "dropped"),
+                *("requests", "responses", "dropped", "ratings"),
             },
         ),
     ],

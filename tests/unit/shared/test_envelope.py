@@ -15,6 +15,7 @@ from shared.events import (
     CacheInvalidate,
     Event,
     ReplyAddress,
+    RequestRated,
     Selector,
     TopicSettled,
     TopicTrending,
@@ -277,3 +278,45 @@ def test_a_topic_is_the_same_in_any_order_and_spelling() -> None:
     assert topic_id(["world cup", "Final"], "acme") == topic_id(["finals", "cup World"], "acme")
     others = (topic_id(["world cup"], None), topic_id(["world", "cup"], "acme"), topic_id(["world cup"], "beta"))
     assert len({topic_id(["world cup"], "acme"), *others}) == 4
+
+
+def rating(body: object, **properties: object) -> RequestRated:
+    message = Message("forebay.signals", "request.rated", json.dumps(body).encode(), **properties)  # type: ignore[arg-type]
+    event = envelope.decode(message, clock=ManualClock())
+    assert isinstance(event, RequestRated)
+    return event
+
+
+RATED = {"request_id": "f4c1a3f2-7f0e-8b5a-9c6d-0a1b2c3d4e5f", "quality": 0.8}
+
+
+def test_a_rating_may_be_bare_json() -> None:
+    event = rating(RATED)
+    assert (event.tenant, event.quality, event.comment, event.rated_at) == ("default", 0.8, "", START)
+    assert rating(RATED) == event
+    assert rating(RATED | {"tenant": "acme", "comment": "long"}).tenant == "acme"
+    assert envelope.decode(encoded(event)) == event
+
+
+@pytest.mark.parametrize(("sent_s", "at_s"), [(-60, -60), (60, 0)], ids=["of its time", "never of the future"])
+def test_a_bare_rating_is_of_the_time_it_was_sent(sent_s: int, at_s: int) -> None:
+    sent = START + timedelta(seconds=sent_s)
+    assert rating(RATED, timestamp=sent).rated_at == START + timedelta(seconds=at_s)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"quality": 1.5}, "quality: "),
+        ({"quality": None}, "quality: "),
+        ({"request_id": "x"}, "request_id: "),
+        ({"tenant": "A B"}, "tenant: "),
+        ({"comment": "x" * 401}, "comment: "),
+        ({"qualtiy": 1}, "qualtiy: Extra inputs"),
+    ],
+    ids=repr,
+)
+def test_a_bare_rating_that_is_wrong_says_what(changes: dict[str, object], fault: str) -> None:
+    with pytest.raises(UndecodableMessage) as raised:
+        rating(RATED | changes)
+    assert str(raised.value).startswith(f"request.rated: {fault}")

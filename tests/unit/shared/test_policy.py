@@ -12,6 +12,7 @@ from shared.policy import load_policy, parse_policy
 from shared.policy.section import seconds
 from shared.settings import packaged_policy
 from tests.support import make
+from tests.support.routers import LADDER
 
 
 def test_the_policy_that_ships_is_valid() -> None:
@@ -36,15 +37,20 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("prices__free", {"input": -1, "output": 0}, r"prices\.free\.input"),
         ("prices__half", {"input": 1}, r"prices\.half\.output"),
         ("router__default", "tiny", "router: default"),
-        ("router__ladder", ["light", "tiny"], "router: thresholds"),
+        ("router__ladder", ["light", "tiny"], r"router: thresholds\.premium"),
         ("router__ladder", ["light", "light"], "router: ladder"),
         ("router__ladder", [], r"router\.ladder"),
-        ("router__thresholds", {}, "router: thresholds"),
-        ("router__thresholds", {"premium": 1, "light": 0}, "router: thresholds"),
-        ("router__shares", {"light": 0.5}, "router: shares"),
+        ("router__thresholds", {}, r"router: thresholds\.premium"),
+        ("router__thresholds", {"premium": 1, "light": 0}, r"router: thresholds\.light"),
+        ("router__shares", {"light": 0.5}, r"router: shares\.light"),
+        ("router__shares", {"premium": 0.5, "tiny": 0.1}, r"router: shares\.tiny"),
+        ("router__shares", {"premium": "25%"}, r"router\.shares\.premium"),
+        ("router__shares", {"premium": True}, r"router\.shares\.premium"),
+        ("router__shares", {"premium": float("nan")}, r"router\.shares\.premium"),
+        ("cache__audit", {"share": -0.1}, r"cache\.audit\.share"),
         ("router__shares", {"premium": 1.5}, r"router\.shares\.premium"),
         ("router__usd_per_day", 0, r"router\.usd_per_day"),
-        ("router__tenants", {"acme": {"shares": {"tiny": 0.5}}}, r"router\.tenants\.acme\.shares"),
+        ("router__tenants", {"acme": {"shares": {"tiny": 0.5}}}, r"router\.tenants\.acme\.shares\.tiny"),
         ("router__tenants", {"acme": {"shares": {"light": 0.5}}}, r"router: tenants\.acme\.shares"),
         ("router__tenants", {"acme": {"over": "error"}}, r"router\.tenants\.acme: no limit"),
         ("router__tenants", {"acme": {"over": "ignore"}}, r"router\.tenants\.acme\.over"),
@@ -81,9 +87,33 @@ def test_a_missing_table_is_named() -> None:
         parse_policy(data)
 
 
-def test_a_missing_file_says_which_and_how_to_name_another(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPolicy, match=r"none\.toml: No such file.*FOREBAY_POLICY_FILE"):
+def test_a_missing_file_says_which_and_what_named_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPolicy, match=r"none\.toml: No such file or directory$"):
         load_policy(tmp_path / "none.toml")
+    with pytest.raises(InvalidPolicy, match=r"none\.toml: No such file.*, named by router\.shadow$"):
+        load_policy(tmp_path / "none.toml", named_by="router.shadow")
+
+
+def test_a_share_that_is_none_says_how_one_is_written() -> None:
+    with pytest.raises(InvalidPolicy, match=r"premium: 25 is not from 0 to 1: for 25 % write 0\.25"):
+        parse_policy(make.policy_data(router__shares={"premium": 25}))
+
+
+def test_shares_of_more_than_all_name_each() -> None:
+    with pytest.raises(InvalidPolicy, match=r"router: shares: middle 0\.7, premium 0\.5: together 1\.2"):
+        parse_policy(make.policy_data(**LADDER, router__shares={"middle": 0.7, "premium": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("freshness__categories__dynamic__ttl", "never"),
+        ("freshness__tenants", {"acme": {"ttl": {"dynamic": "never"}}}),
+    ],
+)
+def test_a_time_to_live_of_never_is_told_how_to_be_written(path: str, value: object) -> None:
+    with pytest.raises(InvalidPolicy, match=r"'never' is no duration.*never kept write \"none\""):
+        parse_policy(make.policy_data(**{path: value}))
 
 
 @pytest.mark.parametrize("content", [b"tiers = [", b"\xff\xfe", b"[cache]\nthreshold = 0.9\n"])

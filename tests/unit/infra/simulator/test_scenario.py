@@ -72,7 +72,7 @@ def test_times_are_seconds_or_text(tmp_path: Path) -> None:
         ({"faults": [{"kind": "status", "status": 200}]}, "faults.0.status: Input should be greater"),
         ({"faults": [{"kind": "hang", "retry_after": 1}]}, "faults.0: retry_after: only an error"),
         ({"faults": [{"kind": "hang", "from": 5, "to": 5}]}, "faults.0: to: 5 is not after from, 5"),
-        ({"faults": [{"kind": "hang", "probability": 2}]}, "faults.0.probability: Input should be less"),
+        ({"faults": [{"kind": "hang", "probability": 2}]}, "faults.0.probability: 2 is not from 0 to 1"),
         ([], "Input should be a valid dictionary"),
     ],
 )

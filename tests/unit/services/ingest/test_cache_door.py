@@ -16,6 +16,7 @@ from services.ingest.entries import Audience, Entries, Example, Meant, Origin, S
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
+from services.ingest.rating_door import RatingDoor
 from services.ingest.results import Results
 from services.ingest.topic_door import TopicDoor
 from shared import envelope
@@ -85,8 +86,9 @@ class House:
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
         http = HttpDoor(intake, self.identities, self.results, self, max_wait_s=5)
         cache = CacheDoor(intake, self.identities, self.results, cast("Entries", self.entries), self)
+        ratings = RatingDoor(intake, self.identities, self.results, self)
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(application(http, cache, TopicDoor(intake, self), "1.0")),
+            transport=httpx.ASGITransport(application(http, cache, TopicDoor(intake, self), ratings, "1.0")),
             base_url="http://test",
         )
 

@@ -14,6 +14,7 @@ from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
+from services.ingest.rating_door import RatingDoor
 from services.ingest.results import Results
 from services.ingest.topic_door import TopicDoor
 from shared import envelope
@@ -42,7 +43,8 @@ class House:
         self.stopping = asyncio.Event()
         self.door = HttpDoor(intake, self.identities, self.results, self, max_wait_s=max_wait_s)
         self.cache = CacheDoor(intake, self.identities, self.results, Entries(self.pool.as_pool), self)
-        self.app = application(self.door, self.cache, TopicDoor(intake, self), "1.0")
+        ratings = RatingDoor(intake, self.identities, self.results, self)
+        self.app = application(self.door, self.cache, TopicDoor(intake, self), ratings, "1.0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test")
 
     def accepted(self) -> list[Request]:

@@ -14,6 +14,7 @@ from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
+from services.ingest.rating_door import RatingDoor
 from services.ingest.results import Results
 from services.ingest.topic_door import TopicDoor
 from shared import envelope
@@ -39,7 +40,8 @@ class House:
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
         http = HttpDoor(intake, identities, results, self, max_wait_s=5)
         cache = CacheDoor(intake, identities, results, Entries(pool.as_pool), self)
-        app = application(http, cache, TopicDoor(intake, self), "1.0")
+        ratings = RatingDoor(intake, identities, results, self)
+        app = application(http, cache, TopicDoor(intake, self), ratings, "1.0")
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
     async def tell(self, body: object, tenant: str = "acme") -> httpx.Response:

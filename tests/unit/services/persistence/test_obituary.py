@@ -9,7 +9,15 @@ import pytest
 from services.persistence.obituary import UNKNOWN_REASON, Obituaries
 from shared.broker import Delivery, Message
 from shared.consumer import Dead, obituary
-from shared.events import CacheAudited, CacheInvalidate, Event, ReplyAddress, RequestDropped, ResponseFailed
+from shared.events import (
+    CacheAudited,
+    CacheInvalidate,
+    Event,
+    ReplyAddress,
+    RequestDropped,
+    RequestRated,
+    ResponseFailed,
+)
 from shared.topology import ACCEPTED, MISSED, RECORDS, SUBMITTED, Queue, routed
 from tests.support import make
 from tests.support.clock import START, ManualClock
@@ -87,9 +95,9 @@ async def test_a_run_that_is_no_number_is_the_first() -> None:
         assert (await failure(replace(message, headers=headers, body=b"nonsense"))).replay == 0
 
 
-@pytest.mark.parametrize("kind", [CacheAudited, CacheInvalidate, RequestDropped])
+@pytest.mark.parametrize("kind", [CacheAudited, CacheInvalidate, RequestDropped, RequestRated])
 @pytest.mark.parametrize("body", [None, b"\xff nonsense"], ids=["readable", "unreadable"])
-async def test_what_is_said_about_the_cache_or_the_list_of_failures_ends_no_request(
+async def test_what_is_said_about_the_cache_an_answer_or_the_list_of_failures_ends_no_request(
     kind: type[Event], body: bytes | None
 ) -> None:
     for message in (buried(sample(kind), RECORDS), given_up(sample(kind), RECORDS)):

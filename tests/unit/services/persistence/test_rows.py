@@ -12,6 +12,7 @@ from services.persistence.rows import (
     CACHE_ENTRIES,
     CACHE_INVALIDATIONS,
     DROPPED,
+    RATINGS,
     REQUESTS,
     RESPONSES,
     TABLES,
@@ -31,6 +32,7 @@ from shared.events import (
     CacheVerdict,
     Event,
     RequestDropped,
+    RequestRated,
     ResponseCompleted,
     ResponseFailed,
 )
@@ -273,3 +275,11 @@ def test_a_nul_is_replaced_and_nothing_else(written: str, stored: str) -> None:
     body = json.loads(response(event)["body"])
     assert (body["output_text"], body["metadata"]) == (stored, {stored: stored})
     assert entry(event)["answer"] == stored
+
+
+def test_a_rating_is_kept_with_what_was_said() -> None:
+    event = sample(RequestRated)
+    found = record(event)
+    assert found is not None
+    assert (found.table, found.use) == (RATINGS, None)
+    assert found.row == (event.request_id, "acme", event.rated_at, event.rating_id, 0.8, "right, but long")

@@ -1,13 +1,13 @@
 """What health, cost and a tenant's limits make of the tier a request deserves."""
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from services.router import health
 from services.router.decision import Refused
-from shared.events import LaneThrottled
+from shared.events import LaneThrottled, Request
 from tests.support import make
 from tests.support.clock import ManualClock
 from tests.support.routers import LADDER, Deciding
@@ -177,3 +177,44 @@ def test_what_is_known_of_a_lane_is_kept_up_to_date_where_as_many_are_known_as_m
     it.clock.skip(45)  # type: ignore[attr-defined]  # the test's
     assert it.health.trouble(LANES["middle"]) == "rate_limited"
     assert it.health.trouble(LANES["light"]) is None
+
+
+def drawn(count: int) -> list[Request]:
+    """Equal prompts whose ids draw every number from 0 to 1."""
+    return [make.request(HARD, id=UUID(int=number * 2**48 // count)) for number in range(count)]
+
+
+def test_the_chance_of_a_tier_is_on_record() -> None:
+    """Of ten requests with the same score one is to go up: which one it is, is a draw."""
+    clock = ManualClock()
+    it = Deciding(make.policy(router__shares={"premium": 0.1}, router__calibration={"observations": 1}), clock)
+    for _ in range(200):
+        it.route(make.request(HARD))
+    clock.skip(10)
+    routes = [it.route(request) for request in drawn(300)]
+    assert {route.tier: route.chance for route in routes} == {
+        "premium": pytest.approx(0.1, abs=0.01),
+        "light": pytest.approx(0.9, abs=0.01),
+    }
+    pinned = it.route(make.request(HARD, model="premium"))
+    assert pinned.chance is None
+
+
+def test_where_a_score_decides_the_chance_is_one_and_where_trouble_does_nobody_knows() -> None:
+    it = Deciding(make.policy(**LADDER))
+    assert [it.route(make.request(prompt)).chance for prompt in (HARD, FAIR, PLAIN)] == [1.0, 1.0, 1.0]
+    throttled(it, "middle")
+    assert it.route(make.request(FAIR)).chance is None
+
+
+def test_of_three_tiers_one_draw_decides() -> None:
+    clock = ManualClock()
+    shares = {"router__shares": {"middle": 0.3, "premium": 0.2}, "router__calibration": {"observations": 1}}
+    it = Deciding(make.policy(**LADDER | shares), clock)
+    for _ in range(200):
+        it.route(make.request(HARD))
+    clock.skip(10)
+    chances = {route.tier: route.chance for route in map(it.route, drawn(200))}
+    assert chances == {
+        tier: pytest.approx(part, abs=0.01) for tier, part in (("light", 0.5), ("middle", 0.3), ("premium", 0.2))
+    }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.signals import Signals, estimated_tokens
+from services.router.signals import Signals, Text
 from shared.events import CacheVerdict, RequestRouted, ResponseFailed
 from shared.policy import load_policy
 from shared.settings import packaged_policy
@@ -33,9 +33,7 @@ prompts = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map(" ".join)
 @given(prompts)
 def test_the_score_is_the_sum_of_the_weights_of_what_fired(prompt: str) -> None:
     route = ROUTER.route(make.request(prompt))
-    names = [
-        name for name, _ in Signals(POLICY.router.length, POLICY.router.words).fired(prompt, estimated_tokens(prompt))
-    ]
+    names = [name for name, _ in Signals(POLICY.router.length, POLICY.router.words).fired(Text.read(prompt))]
     assert route.score is not None
     assert route.score == pytest.approx(sum(getattr(POLICY.router.weights, name) for name in names))
     assert [reason.split(":")[0] for reason in route.reasons[: len(names)]] == (names or ["no signal"])[: len(names)]

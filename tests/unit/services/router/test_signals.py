@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.signals import Signals, estimated_tokens
+from services.router.signals import _CLAUSE, _CODE, _MATHS, _SENTENCE, _STEPS, Signals, Sought, Text, _clauses
 from shared.policy.routing import Weights
 from tests.support import make
 
@@ -15,7 +15,7 @@ SIGNALS = Signals(POLICY.length, POLICY.words)
 
 
 def fired(prompt: str) -> set[str]:
-    return {name for name, _ in SIGNALS.fired(prompt, estimated_tokens(prompt))}
+    return {name for name, _ in SIGNALS.fired(Text.read(prompt))}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_length_is_counted_at_its_limits() -> None:
 
 @given(st.text())
 def test_every_signal_has_a_weight_and_fires_at_most_once_with_its_evidence(prompt: str) -> None:
-    found = list(SIGNALS.fired(prompt, estimated_tokens(prompt)))
+    found = list(SIGNALS.fired(Text.read(prompt)))
     names = [name for name, _ in found]
     assert set(names) <= set(Weights.model_fields)
     assert len(set(names)) == len(names)
@@ -80,7 +80,7 @@ def test_every_signal_has_a_weight_and_fires_at_most_once_with_its_evidence(prom
 
 @given(st.lists(st.sampled_from(["word", "12", "?", "naïve"]), max_size=30))
 def test_tokens_are_words_and_marks(parts: list[str]) -> None:
-    assert estimated_tokens(" ".join(parts)) == len(parts)
+    assert Text.read(" ".join(parts)).tokens == len(parts)
 
 
 @pytest.mark.parametrize(
@@ -96,5 +96,64 @@ def test_tokens_are_words_and_marks(parts: list[str]) -> None:
 )
 def test_a_strange_prompt_takes_no_longer_than_an_ordinary_one(strange: str) -> None:
     began = time.process_time()
-    list(SIGNALS.fired(strange, estimated_tokens(strange)))
+    list(SIGNALS.fired(Text.read(strange)))
     assert time.process_time() - began < 0.2
+
+
+PIECES = [
+    *(
+        "```",
+        "#include",
+        "=>",
+        "SELECT a FROM b",
+        "};",
+        "run(x):",
+        "def f(",
+        "(",
+        "x",
+        "select",
+        "\\frac",
+        "$a$",
+        "b ^ 2",
+    ),
+    *("12 * 7", "3/4", "=", "5 - 2", "well-known", "√", "first", "Then", "next", "Step 3", "step", "steps", "Finally"),
+    *(
+        ",",
+        ";",
+        ":",
+        ".",
+        "?",
+        "!",
+        "Although",
+        "given that",
+        "given",
+        "so that",
+        "so",
+        "WHICH",
+        "switch",
+        "\n- ",
+        "\n1. ",
+    ),
+    *("c++", "pros and cons", "trade-off", "my last order", "What's", "prove", "improve", "straße", "STRASSE", "naïve"),
+]
+PROMPTS = st.lists(st.sampled_from(PIECES) | st.text(st.characters(codec="ascii"), max_size=4), max_size=25).flatmap(
+    lambda parts: st.sampled_from([" ", "", "\n"]).map(lambda between: between.join(parts))
+)
+PHRASES = ("c++", "pros and cons", "trade-off", "what's", "prove", "straße", "#include")
+
+
+@given(PROMPTS)
+def test_what_is_not_searched_would_not_have_been_found(prompt: str) -> None:
+    text = Text.read(prompt)
+    for sought in (_CODE, _MATHS, _STEPS, Sought.phrases(PHRASES), Sought.phrases(["my * order", "* order", "pre*"])):
+        found, expected = sought.search(text), sought.pattern.search(prompt)
+        assert (found and found.span()) == (expected and expected.span())
+    clauses = max(len(_CLAUSE.findall(sentence)) for sentence in _SENTENCE.split(prompt))
+    assert (_clauses(text) if clauses >= 4 else 0) == (clauses if clauses >= 4 else 0)
+
+
+def test_a_phrase_that_begins_with_any_word_is_looked_for_everywhere() -> None:
+    text = Text.read("where is the last order")
+    assert Sought.phrases(["* order"]).search(text)
+    assert Sought.phrases(["prove"]).search(text) is None
+    assert Sought.phrases([]).search(text) is None

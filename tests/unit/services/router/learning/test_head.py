@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.router.learning import candidate
+from services.router.learning import candidate, head
 from services.router.learning.head import Head, InvalidHead
-from services.router.learning.rows import InvalidRows, digest
+from services.router.learning.rows import InvalidRows, digest, part
 from services.router.scoring import Rules
 from tests.support import make
 from tests.unit.services.router.learning.conftest import DIMENSIONS, EMBEDDER, Train, made_up, unit_vectors
@@ -70,7 +70,20 @@ def test_one_prompt_scores_as_it_does_among_many(train: Train) -> None:
 def test_a_prompt_unlike_all_others_gets_no_extreme_score(train: Train) -> None:
     head = train().head
     for strange in ("9" * 100_000, "?" * 5000, "\n" * 3000, "prove " * 50_000):
-        assert -1.5 < head.score(strange, None).value < 2.5
+        assert -1 <= head.score(strange, None).value <= 1
+
+
+@pytest.mark.parametrize(("bias", "bound"), [(5.0, 1.0), (-5.0, -1.0)])
+def test_a_gain_is_held_within_what_one_can_be_also_where_a_head_is_measured(
+    train: Train, bias: float, bound: float
+) -> None:
+    made = train().head
+    curves = made.weights.curves.model_copy(update={"bias": bias})
+    far = made.model_copy(update={"weights": made.weights.model_copy(update={"curves": curves})})
+    rows, vectors = made_up(20, seed=5), unit_vectors(20)
+    assert set(candidate.scores_of(far, rows, vectors)) == {bound}
+    scored = far.score(rows[0].prompt, vectors[0])
+    assert (scored.value, scored.fired[-1]) == (bound, f"no gain is beyond {bound:+.0f}")
 
 
 def test_the_file_is_small_and_gives_the_same_scores(head_file: Path, train: Train) -> None:
@@ -143,3 +156,19 @@ def test_a_missing_file_and_what_is_no_json_are_refused(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text("{")
     with pytest.raises(InvalidHead, match="Invalid JSON"):
         Head.load(tmp_path / "head.json")
+
+
+def test_it_knows_the_prompts_it_was_trained_on(head_file: Path) -> None:
+    kept, trained = Head.load(head_file), made_up(400)
+    assert all(kept.never_saw(row.prompt) is (part(row.prompt) < 0.3) for row in trained)
+    assert all(kept.never_saw(row.prompt) for row in made_up(400, seed=7))
+
+
+def test_of_too_many_prompts_it_knows_only_which_it_was_surely_not_trained_on(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "MOST_SEEN", 100)
+    made = train().head
+    assert made.seen.size == 0
+    for row in made_up(400) + made_up(400, seed=7):
+        assert made.never_saw(row.prompt) is (part(row.prompt) < 0.3)

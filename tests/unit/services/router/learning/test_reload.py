@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from services.router.choice import Choice
 from services.router.learning.head import Head, InvalidHead
 from services.router.learning.reload import LOOK_S, WatchedHead
+from services.router.scoring import Scored
 from services.router.vectors import Embedding
 from shared.background import background
 from shared.policy.caching import EmbedderPolicy
@@ -93,11 +94,33 @@ def test_it_starts_with_a_whole_file_or_not_at_all(tmp_path: Path) -> None:
         watched(tmp_path / "head.json")
 
 
-def test_an_embedding_of_another_embedder_is_passed_over(head_file: Path) -> None:
+async def test_where_another_revision_of_the_embedder_was_at_work_the_rules_decide_and_the_log_says_why(
+    head_file: Path, train: Train
+) -> None:
     head = watched(head_file)
-    told = [head.score("stone 12", each) for each in (embedded(), embedded("all-MiniLM-L6-v2/2.0"), None)]
-    assert [any(reason.startswith("embedding") for reason in scored.fired) for scored in told] == [True, False, False]
-    assert told[1] == told[2]
+    it, newer = deciding(head), embedded("all-MiniLM-L6-v2/2.0")
+    with capture_logs() as logged:
+        routes = [it.route(make.request("stone 12"), each) for each in (newer, embedded(), None, newer)]
+    own = head.head.version
+    assert [route.scorer for route in routes] == ["rules", own, own, "rules"]
+    (told,) = logged
+    assert told["event"] == "the head is for another embedder than the cache's: the rules decide; train it anew"
+    assert (told["trained_with"], told["embedder"]) == (EMBEDDER, "all-MiniLM-L6-v2/2.0")
+    written(train(embedder="all-MiniLM-L6-v2/2.0").head, head_file)
+    await head.look()
+    assert it.route(make.request("stone 12"), newer).scorer == head.head.version
+
+
+def score(head: WatchedHead, embedding: Embedding | None = None) -> Scored:
+    scored = head.score("stone 12", embedding)
+    assert scored is not None
+    return scored
+
+
+def test_without_an_embedding_the_rest_is_scored(head_file: Path) -> None:
+    head = watched(head_file)
+    told = [score(head, each) for each in (embedded(), None)]
+    assert [any(reason.startswith("embedding") for reason in scored.fired) for scored in told] == [True, False]
 
 
 @pytest.mark.parametrize(("threshold", "tier"), [(-5.0, "premium"), (5.0, "light")])
@@ -112,7 +135,7 @@ def test_the_policy_may_set_the_threshold(head_file: Path, threshold: float, tie
 
 def test_without_the_policy_saying_it_is_the_heads_own(head_file: Path) -> None:
     head = watched(head_file)
-    assert head.score("stone 12", None).threshold == head.head.threshold
+    assert score(head).threshold == head.head.threshold
 
 
 def test_a_pinned_request_is_not_scored(head_file: Path) -> None:
