@@ -132,9 +132,13 @@ class _Tries:
         if answer is None:
             return _Outcome("failed")
         whole = answer[1].finish_reason != CUT_SHORT
-        if whole and await validates(self._request, answer[1].text):
+        if whole and await validates(self._request, answer[1].text, self._left_s):
             return _Outcome("valid", answer)
         return _Outcome("invalid")
+
+    @property
+    def _left_s(self) -> float:
+        return self._until_s - self._clock.monotonic()
 
     def _said(self, answer: Answer) -> agreement.Meaning | None:
         completion = answer[1]
@@ -143,11 +147,10 @@ class _Tries:
     async def _ask(self, tier: str) -> Answer | None:
         """One answer; None where there is none soon."""
         on = self._choice.next(tier, AUTO, ())
-        left_s = self._until_s - self._clock.monotonic()
-        if on.tier != tier or not on.gate.well or left_s <= 0:
+        if on.tier != tier or not on.gate.well or self._left_s <= 0:
             return None
         try:
-            completion = await self._caller.call(self._event, on, left_s)
+            completion = await self._caller.call(self._event, on, self._left_s)
         except Busy:
             return None
         except (ProviderError, DeadlineExceeded) as error:

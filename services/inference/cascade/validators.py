@@ -17,7 +17,7 @@ from shared.events import Request
 from shared.policy.tiers import JSON
 
 log = structlog.stdlib.get_logger(__name__)
-# Seconds a function may take; what takes longer counts as no.
+# Seconds a function may take at the most; what takes longer counts as no.
 PATIENCE_S: Final = 5.0
 # Threads that functions which are not async may hold at a time, those that never return included.
 AT_ONCE: Final = 16
@@ -28,8 +28,8 @@ Function = Callable[[Request, str], object]
 class Validates(Protocol):
     """What is needed of a validator."""
 
-    async def __call__(self, request: Request, text: str) -> bool:
-        """Whether an answer will do."""
+    async def __call__(self, request: Request, text: str, within_s: float, /) -> bool:
+        """Whether an answer will do; no where that is not told within so many seconds."""
         ...
 
 
@@ -44,7 +44,7 @@ def validator(key: str, check: str, clock: Clock) -> Validates:
     return Own(check, _function(key, check), clock)
 
 
-async def is_json(request: Request, text: str) -> bool:
+async def is_json(request: Request, text: str, _within_s: float) -> bool:
     """Whether an answer is JSON of the kind that was asked for."""
     return request.output_format is not None and agreement.json_value(request.output_format, text) is not None
 
@@ -58,14 +58,15 @@ class Own:
         self._clock = clock
         self._threads = asyncio.Semaphore(AT_ONCE)
 
-    async def __call__(self, request: Request, text: str) -> bool:
+    async def __call__(self, request: Request, text: str, within_s: float) -> bool:
+        within_s = min(PATIENCE_S, within_s)
         work = asyncio.create_task(self._said(request, text))
-        timer = asyncio.create_task(self._clock.sleep(PATIENCE_S))
+        timer = asyncio.create_task(self._clock.sleep(within_s))
         try:
             await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return self._verdict(work, request)
-            log.warning("a validator took too long", validator=self._name, seconds=PATIENCE_S, **_of(request))
+            log.warning("a validator took too long", validator=self._name, seconds=within_s, **_of(request))
             return False
         finally:
             work.cancel()

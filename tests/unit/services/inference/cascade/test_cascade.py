@@ -284,6 +284,22 @@ async def test_half_the_time_is_kept_for_its_own_tier() -> None:
     await clock.advance(10)
 
 
+async def test_a_slow_function_leaves_its_own_tier_half_the_time_too() -> None:
+    clock = ManualClock()
+    provider = FakeProvider(clock, call_s={"tiny": 1}, tiny="yes", large="Paris.")
+    it = replica(provider, check="tests.support.validators:never_says")
+    event = premium(deadline=START + timedelta(seconds=8))
+    task = asyncio.create_task(it.inference.routed(Arrived(event, again=False)))
+    await clock.advance(3.9)
+    assert provider.models == ["tiny"]
+    await clock.advance(0.1)
+    assert provider.models == ["tiny", "large"]
+    (outcome,) = await task
+    assert isinstance(outcome, ResponseCompleted)
+    assert outcome.cascade is not None
+    assert outcome.cascade.verdict == "invalid"
+
+
 async def test_an_answer_that_comes_too_late_to_be_checked_is_not_kept_for_others() -> None:
     clock = ManualClock()
     provider = FakeProvider(clock, call_s={"tiny": 9}, large="Paris.").then("tiny", "a", "a")

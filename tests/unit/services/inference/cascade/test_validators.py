@@ -62,8 +62,8 @@ async def test_it_is_asked_whether_it_is_async_or_not(
     theirs: ModuleType, function: Callable[[Request, str], object]
 ) -> None:
     check = own(theirs, function)
-    assert await check(make.request(), "yes") is True
-    assert await check(make.request(), "no") is False
+    assert await check(make.request(), "yes", 60) is True
+    assert await check(make.request(), "no", 60) is False
 
 
 async def test_it_sees_the_request_and_the_answer(theirs: ModuleType) -> None:
@@ -74,7 +74,7 @@ async def test_it_sees_the_request_and_the_answer(theirs: ModuleType) -> None:
         return True
 
     request = make.request(metadata={"kind": "invoice"})
-    await own(theirs, look)(request, "42")
+    await own(theirs, look)(request, "42", 60)
     assert seen == [(request, "42")]
 
 
@@ -84,7 +84,7 @@ async def test_one_that_is_not_async_does_not_keep_the_loop_from_working(theirs:
     def look(request: Request, text: str) -> bool:
         return asyncio.run_coroutine_threadsafe(says_yes(request, text), loop).result()
 
-    assert await own(theirs, look)(make.request(), "yes") is True
+    assert await own(theirs, look)(make.request(), "yes", 60) is True
 
 
 @pytest.mark.parametrize("error", [ValueError("no idea"), SystemExit(3)])
@@ -94,14 +94,14 @@ async def test_a_failure_is_a_no_and_is_logged(
     def fail(request: Request, text: str) -> bool:
         raise error
 
-    assert await own(theirs, fail)(make.request(), "yes") is False
+    assert await own(theirs, fail)(make.request(), "yes", 60) is False
     (entry,) = [each for each in logged if each["event"] == "a validator failed"]
     assert (entry["validator"], entry["tenant"]) == ("acme_checks:check", "acme")
 
 
 @pytest.mark.parametrize("said", ["yes", 1, None])
 async def test_only_true_is_yes(theirs: ModuleType, said: object, logged: list[EventDict]) -> None:
-    assert await own(theirs, lambda request, text: said)(make.request(), "yes") is False
+    assert await own(theirs, lambda request, text: said)(make.request(), "yes", 60) is False
     assert [each["event"] for each in logged] == ["a validator said neither True nor False"]
 
 
@@ -117,12 +117,23 @@ async def test_what_takes_too_long_is_a_no(
 
     for slow in (sleep, hang):
         clock = ManualClock()
-        asked = asyncio.create_task(own(theirs, slow, clock)(make.request(), "yes"))
+        asked = asyncio.create_task(own(theirs, slow, clock)(make.request(), "yes", 60))
         await clock.advance(PATIENCE_S - 0.1)
         assert not asked.done()
         await clock.advance(0.1)
         assert await asked is False
     assert [each["event"] for each in logged] == ["a validator took too long"] * 2
+
+
+async def test_nor_longer_than_there_is_time(theirs: ModuleType) -> None:
+    async def sleep(request: Request, text: str) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    clock = ManualClock()
+    asked = asyncio.create_task(own(theirs, sleep, clock)(make.request(), "yes", 2))
+    await clock.advance(2)
+    assert await asked is False
 
 
 async def test_those_that_hang_hold_so_many_threads_and_no_more(
@@ -138,12 +149,12 @@ async def test_those_that_hang_hold_so_many_threads_and_no_more(
     clock = ManualClock()
     check = own(theirs, hang, clock)
     for text in ("first", "second"):
-        asked = asyncio.create_task(check(make.request(), text))
+        asked = asyncio.create_task(check(make.request(), text, 60))
         await clock.advance(PATIENCE_S)
         assert await asked is False
     assert begun == ["first"]
     release.set()
-    assert await check(make.request(), "third") is True
+    assert await check(make.request(), "third", 60) is True
     assert begun == ["first", "third"]
 
 
@@ -167,5 +178,5 @@ def test_one_that_cannot_be_used_keeps_the_service_from_starting(theirs: ModuleT
 @pytest.mark.parametrize(("text", "valid"), [('{"a": 1}', True), ("[1]", False), ("Paris", False)])
 async def test_json_is_an_object_where_one_is_asked_for(text: str, valid: bool) -> None:
     check = validator(KEY, "json", ManualClock())
-    assert await check(make.request(text={"format": {"type": "json_object"}}), text) is valid
-    assert await check(make.request(), text) is False
+    assert await check(make.request(text={"format": {"type": "json_object"}}), text, 60) is valid
+    assert await check(make.request(), text, 60) is False
