@@ -264,6 +264,10 @@ class Request(Submission):
         0, description="how often it was run anew after a failure; a result of an earlier run counts no more"
     )
 
+    def seconds_left(self, now: datetime) -> float:
+        """Seconds until its deadline; infinite where it has none."""
+        return math.inf if self.deadline is None else (self.deadline - now).total_seconds()
+
 
 class CacheKey(Model):
     """Where an answer belongs in the cache.
@@ -479,12 +483,30 @@ class Attempt(Model):
     at: AwareDatetime
 
 
+class Cascaded(Model):
+    """What came of trying cheaper tiers first."""
+
+    first: tuple[Word, ...] = Field(description="the tiers that were tried")
+    verdict: Literal["agreed", "differed", "valid", "invalid", "failed"] = Field(
+        description="of the check; failed: there were not enough answers to check. After agreed and valid the answer "
+        "is theirs, after the others that of the request's own tier"
+    )
+    calls: NonNegativeInt = Field(description="to their providers; they don't count as attempts of the request's tier")
+    cost_usd: NonNegativeFloat = Field(description="US dollars of these calls at list price")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer is theirs."""
+        return self.verdict in ("agreed", "valid")
+
+
 class RequestRouted(RequestEvent):
     """What is to run where, and why.
 
     Attributes:
         attempts: calls that failed before this one was put aside for later.
         calls: how many there were; more than are listed, where there were many.
+        cascade: what came of cheaper tiers before it was put aside: they are not tried again.
     """
 
     TYPE = "forebay.request.routed.v1"
@@ -497,6 +519,7 @@ class RequestRouted(RequestEvent):
     freshness: Freshness
     attempts: tuple[Attempt, ...] = ()
     calls: NonNegativeInt = 0
+    cascade: Cascaded | None = None
 
     @property
     def routing_key(self) -> str:
@@ -576,9 +599,11 @@ class ResponseCompleted(TerminalEvent):
     tier: Word
     route: Route | None = None
     freshness: Freshness | None = None
-    usage: Usage | None = Field(None, description="tokens this request used; null when nothing was bought")
+    usage: Usage | None = Field(None, description="tokens this answer used; null when nothing was bought")
     finish_reason: str | None = None
-    cost_usd: NonNegativeFloat = Field(0.0, description="US dollars this request cost at list price")
+    cost_usd: NonNegativeFloat = Field(
+        0.0, description="US dollars this request cost at list price, those of its cascade included"
+    )
     saved_usd: NonNegativeFloat = Field(0.0, description="US dollars an answer from elsewhere saved, at list price")
     verdict: CacheVerdict | None = Field(None, description="what the cache decided, and why")
     hit: CacheHit | None = None
@@ -587,6 +612,7 @@ class ResponseCompleted(TerminalEvent):
     attempts: PositiveInt = 1
     lane: str | None = Field(None, description="that answered; null when nothing was bought")
     failures: tuple[Attempt, ...] = Field((), description="calls that failed before: the first, and the latest")
+    cascade: Cascaded | None = Field(None, description="what came of trying cheaper tiers first; null where none was")
     accepted_at: AwareDatetime
     completed_at: AwareDatetime
     key: CacheKey | None = Field(None, description="of the prompt; null where the cache takes no part")

@@ -1,6 +1,7 @@
 """Wiring of inference."""
 
 from services.inference.assembly import Replica
+from services.inference.cascade.cascade import warn_of_prices
 from services.inference.embeddings import EmbeddingsDoor
 from services.inference.finished import arrived
 from services.inference.provider import Provider
@@ -9,6 +10,7 @@ from shared import database, service, topology
 
 async def wire(it: service.Service) -> None:
     provider = Provider(it.policy, local_model_url=it.settings.local_model_url)
+    warn_of_prices(it.policy, provider.price)
     pool = await it.enter(database.pool(it.settings.postgres_dsn, size=1))
     replica = Replica.assemble(it.policy, provider, pool, it.broker, it.clock)
     await it.enter(replica.lanes.sharing(it.broker))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from services.inference.caller import Caller, Completes
 from services.inference.calls import Calls
+from services.inference.cascade.cascade import Cascades
 from services.inference.finished import Finished
 from services.inference.handler import Inference
 from services.inference.lanes.lanes import Lanes
@@ -34,7 +35,11 @@ class Replica:
 
     @classmethod
     def assemble(cls, policy: Policy, provider: Completes, pool: "Pool", broker: Broker, clock: Clock) -> Self:
-        """A replica that calls a provider; ``pool`` is asked for results that are there already."""
+        """A replica that calls a provider; ``pool`` is asked for results that are there already.
+
+        Raises:
+            StartupError: the policy names a validator that can't be loaded.
+        """
 
         async def say(events: Sequence[Event]) -> None:
             await publish(broker, events, source="inference", now=clock.now())
@@ -42,5 +47,6 @@ class Replica:
         lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
         cancelled = Cancellations(clock)
         caller = Caller(provider, cancelled, clock, say=say, leave=calls.leave)
-        inference = Inference(lanes.choice, caller, calls, finished, cancelled, clock)
+        cascades = Cascades(policy.tiers, lanes.choice, caller, clock)
+        inference = Inference(lanes.choice, caller, cascades, calls, finished, cancelled, clock)
         return cls(inference, Shadows(lanes.choice, caller, clock), lanes, finished, cancelled, calls)

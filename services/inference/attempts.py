@@ -52,8 +52,7 @@ class Attempts:
     @property
     def left_s(self) -> float:
         """Seconds until the request's deadline."""
-        deadline = self._event.request.deadline
-        return float("inf") if deadline is None else (deadline - self._clock.now()).total_seconds()
+        return self._event.request.seconds_left(self._clock.now())
 
     def next(self) -> Candidate:
         """Where to try now.

@@ -11,6 +11,7 @@ import structlog
 from services.inference.attempts import Attempts
 from services.inference.caller import Caller
 from services.inference.calls import Calls
+from services.inference.cascade.cascade import Cascades
 from services.inference.completion import Completion
 from services.inference.errors import Cancelled, DeadlineExceeded, GaveUp, ProviderError
 from services.inference.finished import Arrived, Finished
@@ -34,6 +35,7 @@ class Inference:
         self,
         choice: Choice,
         caller: Caller,
+        cascades: Cascades,
         calls: Calls[Sequence[Event]],
         finished: Finished,
         cancelled: Cancellations,
@@ -41,6 +43,7 @@ class Inference:
     ) -> None:
         self._choice = choice
         self._caller = caller
+        self._cascades = cascades
         self._calls = calls
         self._finished = finished
         self._cancelled = cancelled
@@ -63,7 +66,9 @@ class Inference:
     async def _run(self, event: RequestRouted) -> Sequence[Event]:
         attempts = Attempts(event, self._choice, self._clock)
         try:
-            candidate, completion = await self._until_done(event, attempts)
+            event, cheaper = await self._cascades.tried(event)
+            attempts = Attempts(event, self._choice, self._clock)
+            candidate, completion = cheaper or await self._until_done(event, attempts)
         except Park:
             metrics.PUT_ASIDE.labels(event.route.tier).inc()
             raise
@@ -116,10 +121,11 @@ def _completed(
         freshness=event.freshness,
         usage=completion.usage,
         finish_reason=completion.finish_reason,
-        cost_usd=completion.cost_usd,
+        cost_usd=_cost_usd(event, completion),
         verdict=event.verdict,
-        attempts=attempts.calls,
+        attempts=max(1, attempts.calls),
         failures=attempts.failures,
+        cascade=event.cascade,
         accepted_at=request.accepted_at,
         completed_at=now,
         key=event.key,
@@ -127,6 +133,14 @@ def _completed(
         replay=request.replay,
         metadata=request.metadata,
     )
+
+
+def _cost_usd(event: RequestRouted, completion: Completion) -> float:
+    """US dollars of the answer and of the cheaper ones that were tried; it may be one of these."""
+    cascade = event.cascade
+    if cascade is None:
+        return completion.cost_usd
+    return cascade.cost_usd + (0.0 if cascade.passed else completion.cost_usd)
 
 
 def _failed(event: RequestRouted, error: ForebayError, attempts: Attempts, now: datetime) -> ResponseFailed:

@@ -102,7 +102,7 @@ class Provider:
         lanes = [lane for tier in policy.tiers.values() for lane in tier.lanes]
         self._targets = {lane.name: self._lane_target(lane) for lane in lanes}
         for model in {lane.priced_model for lane in lanes}:
-            if self._price(model, Usage(input_tokens=1, output_tokens=1)) is None:
+            if self.price(model, Usage(input_tokens=1, output_tokens=1)) is None:
                 log.warning("no list price is known: costs will read 0", model=model)
 
     async def complete(self, request: Request, tier: Tier, lane: Lane, *, timeout_s: float) -> Completion:
@@ -157,7 +157,7 @@ class Provider:
         except Exception as error:
             raise translated(error) from error
         vectors, tokens = _vectors(response, len(texts))
-        cost_usd = self._price(model, Usage(input_tokens=tokens, output_tokens=0)) or 0.0
+        cost_usd = self.price(model, Usage(input_tokens=tokens, output_tokens=0)) or 0.0
         return Embedded(vectors, tokens, cost_usd)
 
     def _lane_target(self, lane: Lane) -> dict[str, str]:
@@ -197,11 +197,11 @@ class Provider:
             text=_storable(text),
             usage=usage,
             finish_reason=choice.finish_reason,
-            cost_usd=self._price(lane.priced_model, usage) or 0.0,
+            cost_usd=self.price(lane.priced_model, usage) or 0.0,
             said=said(_hidden_headers(response)),
         )
 
-    def _price(self, model: str, usage: Usage) -> float | None:
+    def price(self, model: str, usage: Usage) -> float | None:
         """US dollars for some tokens: the policy's price, else litellm's, else unknown."""
         price: Price | None = self._prices.get(model)
         if price is not None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.ingest.results import Result
-from shared.events import CANCELLED, CacheVerdict, Freshness, ResponseCompleted, Route, Usage
+from shared.events import CANCELLED, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Route, Usage
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -58,6 +58,7 @@ class RequestView(BaseModel):
     saved_usd: float | None = Field(None, description="US dollars at list price that an earlier answer saved")
     latency_ms: float | None = Field(None, description="milliseconds from acceptance to completion")
     cache: Cached | None = None
+    cascade: Cascaded | None = Field(None, description="what came of trying cheaper tiers first")
     error: Failure | None = None
     accepted_at: AwareDatetime | None = None
     completed_at: AwareDatetime | None = None
@@ -95,7 +96,7 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
 
 _COPIED = {
     *("output_text", "model", "source", "tier", "route", "freshness", "usage", "finish_reason", "cost_usd"),
-    *("saved_usd", "accepted_at", "completed_at", "metadata"),
+    *("saved_usd", "cascade", "accepted_at", "completed_at", "metadata"),
 }
 
 

@@ -75,9 +75,10 @@ class Ledger:
         """Add what an answer cost, unless it was bought for another request."""
         if answer.source != answer.tier:
             return
-        seen, mean = self._means.get(answer.tier, (0, 0.0))
+        tier = answer.route.tier if answer.route else answer.tier  # a cheaper one may have answered in its place
+        seen, mean = self._means.get(tier, (0, 0.0))
         seen += 1
-        self._means[answer.tier] = seen, mean + (answer.cost_usd - mean) / min(seen, MEMORY)
+        self._means[tier] = seen, mean + (answer.cost_usd - mean) / min(seen, MEMORY)
         since = self._heard_since
         if answer.completed_at.date() == self._today() and (since is None or answer.completed_at >= since):
             self._spent.add(answer.tenant, answer.cost_usd)

@@ -38,6 +38,9 @@ class Policy(Section):
         for name, tier in self.tiers.items():
             if tier.fall_back is not None and (tier.fall_back == name or tier.fall_back not in self.tiers):
                 raise ValueError(f"tiers.{name}.fall_back: {tier.fall_back!r} is not another of the tiers")
+            first = tier.cascade.first if tier.cascade else ()
+            if unknown := [each for each in first if each == name or each not in self.tiers]:
+                raise ValueError(f"tiers.{name}.cascade.first: {', '.join(unknown)}: not one of the other tiers")
         if differs := next(conflicting(self.tiers), None):
             raise ValueError(f"tiers: the lane {differs!r} is another deployment in another tier; give it another name")
         if mistake := self.freshness.mistake():

@@ -1,9 +1,20 @@
 """The tiers: classes of model, the lanes that serve each, and what they cost."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, HttpUrl, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from shared.events import Word
 from shared.policy.section import Section
@@ -53,6 +64,65 @@ class Lane(Section):
         return self.model_dump(exclude={"price_as", "order", "weight"})
 
 
+AGREEMENT: Final = "agreement"
+JSON: Final = "json"
+_FUNCTION: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _known_check(check: str) -> str:
+    if check not in (AGREEMENT, JSON) and not _FUNCTION.fullmatch(check):
+        known = f"{AGREEMENT!r}, {JSON!r}, or a function as 'package.module:function'"
+        raise ValueError(f"{check!r} is no check: write {known}")
+    return check
+
+
+class CascadePolicy(Section):
+    """What is tried before a tier: cheaper ones, if their answer can be checked.
+
+    Attributes:
+        first: the tiers that are asked, in turn; one that is asked more than once samples.
+        check: ``agreement`` of their answers, ``json`` that can be read, or a function of the operator's.
+        answers: how many are asked for at the most; more than half have to agree. One, for any other check.
+        temperature: of a tier that is asked more than once, where the request says none, or 0.
+        most_output_tokens: a text may have for its answers to be compared, or to be shown to the function.
+    """
+
+    first: Annotated[tuple[Word, ...], Field(min_length=1), BeforeValidator(_one_or_several)]
+    check: Annotated[str, AfterValidator(_known_check)] = AGREEMENT
+    answers: Annotated[int, Field(ge=1, le=9)] = 2
+    temperature: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = 0.7
+    most_output_tokens: PositiveInt = 64
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_as_the_check_takes(cls, data: Any) -> Any:
+        """Each of several tiers is asked once, one tier twice; for a check that is not by comparison once."""
+        if not isinstance(data, Mapping) or "answers" in data:
+            return data
+        first = _one_or_several(data.get("first"))
+        tiers = len(first) if isinstance(first, list | tuple) else 1
+        return {**data, "answers": max(2, tiers) if data.get("check", AGREEMENT) == AGREEMENT else 1}
+
+    @model_validator(mode="after")
+    def _answers_fit_the_check(self) -> Self:
+        if len(set(self.first)) < len(self.first):
+            raise ValueError("first: each tier once; answers says how many they give together")
+        if self.check != AGREEMENT and (self.answers > 1 or len(self.first) > 1):
+            raise ValueError(f"the check {self.check!r} takes one answer of one tier; several are for {AGREEMENT!r}")
+        if self.check == AGREEMENT and self.answers < max(2, len(self.first)):
+            raise ValueError(f"answers: at least {max(2, len(self.first))}: two, and one of each tier of first")
+        return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether a tier is asked more than once."""
+        return self.answers > len(self.first)
+
+
 class Tier(Section):
     """One class of model.
 
@@ -60,12 +130,14 @@ class Tier(Section):
         model: of its first lane.
         lanes: in the order in which they are tried.
         fall_back: the tier whose lanes are taken where none of this one's will do.
+        cascade: what is tried before it; None for nothing.
     """
 
     model: Annotated[str, Field(min_length=1)]
     price_as: str | None = None
     lanes: Annotated[tuple[Lane, ...], Field(min_length=1)]
     fall_back: Word | None = None
+    cascade: CascadePolicy | None = None
     max_output_tokens: PositiveInt = 512
     timeout_s: PositiveFloat = 60
     attempts: PositiveInt = 5

@@ -85,6 +85,9 @@ LANE_BROKEN = Gauge("forebay_lane_broken", "1 while the lane's circuit breaker i
 PUT_ASIDE = Counter("forebay_requests_put_aside", "Requests parked in the broker until a lane will do", ["tier"])
 LATE = Counter("forebay_late_answers", "Answers that came after their request's deadline", ["outcome"])
 AGAIN = Counter("forebay_requests_seen_again", "Redelivered requests at inference, by what became of them", ["outcome"])
+CASCADES = Counter(
+    "forebay_cascades", "Requests whose tier had cheaper ones tried first, by what came of it", ["tier", "verdict"]
+)
 SHADOWS = Counter(
     "forebay_shadow_calls", "Calls on behalf of the cache, by how they ended", ["purpose", "tier", "outcome"]
 )

@@ -5,7 +5,7 @@ Without, DATA is cut in halves by hash of the prompt, each half is measured with
 times with other cuts, and figures and ends of intervals are means over the six. Where a set's labels are not used
 (RouterArena), all of its rows are measured. Beside the head stand the rules of the policy that ships, length, and
 LiteLLM's complexity router, on the same rows. Times are processor time: what a decision takes on a machine that has
-nothing else to do.
+nothing else to do. The figures of cascades are those of tests/bench/cascade.py, on DATA: they learn nothing.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from services.router.scoring import Rules
 from shared.embedding.builtin import Embedder
 from shared.policy import load_policy
 from shared.settings import packaged_policy
-from tests.bench import texts
+from tests.bench import cascade, texts
 from tests.bench.report import Measure, report
 
 MIXTRAL, ULAB, ARENA = "mixtral_gpt4", "ulab_llama8b_nemotron51b", "routerarena_haiku_flash2"
@@ -135,6 +135,7 @@ def main() -> None:
         *_figures(f"RouterArena {len(arena_rows)}, head of other sets", arena, apgr=""),
         _mean(left_out),
         *_timing(lab, sets[MIXTRAL], rules),
+        *cascade.measures(arguments.data, rules),
     ]
     report("router", measures, "router: APGR of 1, CPT in % of the prompts")
 

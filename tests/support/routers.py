@@ -56,6 +56,7 @@ class Deciding:
         fields: dict[str, Any] = {
             "source": tier,
             "tier": tier,
+            "route": make.route(tier),
             "cost_usd": usd,
             "tenant": tenant,
             "completed_at": self.clock.now(),

@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from services.router.ledger import Ledger
+from services.router.ledger import FEW, Ledger
 from services.router.replay import stored
 from tests.contract.persistence.conftest import Database, Persistence
 from tests.support import make
@@ -32,6 +32,7 @@ async def test_what_was_bought_today_is_read_by_tenant(writer: Persistence, db: 
         make.completed(cost_usd=2.0, tenant="globex", request_id=timed(2)),
         make.completed(cost_usd=4.0, completed_at=yesterday, request_id=timed(3)),
         make.completed(cost_usd=8.0, source="cache", request_id=timed(4)),
+        *(make.completed(cost_usd=0.25, route=make.route("premium"), request_id=timed(10 + n)) for n in range(FEW)),
     )
     clock.skip(1)
     ledger = Ledger(clock)
@@ -41,7 +42,8 @@ async def test_what_was_bought_today_is_read_by_tenant(writer: Persistence, db: 
         await clock.sleeper()
         await clock.advance(10)
     tenant = make.request().tenant
-    assert (ledger.spent(), ledger.spent(tenant), ledger.spent("globex")) == (3.5, 1.5, 2.0)
+    assert (ledger.spent(), ledger.spent(tenant), ledger.spent("globex")) == (3.5 + 0.25 * FEW, 1.5 + 0.25 * FEW, 2.0)
+    assert (ledger.cost_of("premium"), ledger.cost_of("light")) == (0.25, None)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -29,6 +29,19 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("tiers__light__model", "", r"tiers\.light\.model"),
         ("tiers__light__attempts", 0, r"tiers\.light\.attempts"),
         ("tiers__light__timeout_s", -1, r"tiers\.light\.timeout_s"),
+        ("tiers__light__fall_back", "light", r"tiers\.light\.fall_back"),
+        ("tiers__premium__cascade", {}, r"tiers\.premium\.cascade\.first"),
+        ("tiers__premium__cascade", {"first": []}, r"tiers\.premium\.cascade\.first"),
+        ("tiers__premium__cascade", {"first": "premium"}, r"tiers\.premium\.cascade\.first"),
+        ("tiers__premium__cascade", {"first": ["light", "tiny"]}, r"tiers\.premium\.cascade\.first"),
+        ("tiers__premium__cascade", {"first": ["light", "light"]}, r"tiers\.premium\.cascade: first"),
+        ("tiers__premium__cascade", {"first": "light", "check": "xml"}, r"tiers\.premium\.cascade\.check"),
+        ("tiers__premium__cascade", {"first": "light", "check": "a.b"}, r"tiers\.premium\.cascade\.check"),
+        ("tiers__premium__cascade", {"first": "light", "check": "a:1b"}, r"tiers\.premium\.cascade\.check"),
+        ("tiers__premium__cascade", {"first": "light", "answers": 1}, r"tiers\.premium\.cascade: answers"),
+        ("tiers__premium__cascade", {"first": "light", "answers": 10}, r"tiers\.premium\.cascade\.answers"),
+        ("tiers__premium__cascade", {"first": "light", "check": "json", "answers": 2}, r"tiers\.premium\.cascade"),
+        ("tiers__premium__cascade", {"first": "light", "temperature": 0}, r"tiers\.premium\.cascade\.temperature"),
         ("tiers__Light One", {"model": "x"}, r"tiers\.Light One"),
         ("tiers__cache", {"model": "x"}, r"tiers\.cache"),
         ("tiers__coalesced", {"model": "x"}, r"tiers\.coalesced"),
@@ -159,6 +172,27 @@ def test_the_price_is_that_of_the_model_a_tier_stands_for() -> None:
     policy = make.policy(tiers__light__price_as="gpt-4o-mini")
     assert policy.tiers["light"].priced_model == "gpt-4o-mini"
     assert policy.tiers["premium"].priced_model == "local/large"
+
+
+@pytest.mark.parametrize(
+    ("cascade", "first", "answers", "samples"),
+    [
+        ({"first": "light"}, ("light",), 2, True),
+        ({"first": "light", "answers": 3}, ("light",), 3, True),
+        ({"first": ["light", "other"]}, ("light", "other"), 2, False),
+        ({"first": ["light", "other", "third"]}, ("light", "other", "third"), 3, False),
+        ({"first": ["light", "other"], "answers": 3}, ("light", "other"), 3, True),
+        ({"first": "light", "check": "json"}, ("light",), 1, False),
+        ({"first": "light", "check": "acme.checks:Invoice.valid"}, ("light",), 1, False),
+    ],
+)
+def test_a_cascade_asks_as_often_as_its_check_takes(
+    cascade: dict[str, object], first: tuple[str, ...], answers: int, samples: bool
+) -> None:
+    others = {"tiers__other": {"model": "x"}, "tiers__third": {"model": "y"}}
+    terms = make.policy(**others, tiers__premium__cascade=cascade).tiers["premium"].cascade
+    assert terms is not None
+    assert (terms.first, terms.answers, terms.samples) == (first, answers, samples)
 
 
 @pytest.mark.parametrize("path", ["router__threshold", "router__weights__code"])

@@ -359,7 +359,7 @@ async def test_vectors_cost_what_the_list_or_the_policy_says(simulated: Simulate
     assert (await embed(simulated, vectors, policy=policy)).cost_usd == pytest.approx(0.5)
     assert (await embed(simulated, vectors)).cost_usd == 0
     assert (await embed(simulated, vectors)).input_tokens == 1_000_000
-    listed = Provider(POLICY, local_model_url=simulated.url)._price(
+    listed = Provider(POLICY, local_model_url=simulated.url).price(
         "openai/text-embedding-3-small", Usage(input_tokens=1_000_000, output_tokens=0)
     )
     assert listed == pytest.approx(0.02)

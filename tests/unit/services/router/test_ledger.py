@@ -83,6 +83,14 @@ async def test_a_database_that_is_away_is_asked_again() -> None:
         await task
 
 
+def test_what_a_cheaper_tier_answered_counts_for_the_tier_it_was_routed_to() -> None:
+    clock = ManualClock()
+    ledger = Ledger(clock)
+    for _ in range(FEW):
+        ledger.heard(answer(0.5, clock).model_copy(update={"route": make.route("premium")}))
+    assert (ledger.cost_of("premium"), ledger.cost_of("light")) == (0.5, None)
+
+
 def test_the_day_ends_at_midnight_in_utc() -> None:
     clock = ManualClock(START.replace(hour=23, minute=0, second=0))
     assert Ledger(clock).left_of_day() == 3600
