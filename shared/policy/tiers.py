@@ -20,6 +20,8 @@ from shared.events import Word
 from shared.policy.section import Section
 
 LOCAL: Final = "local/"
+# What a tier with one lane may say of it, beside its model.
+ONE_LANE: Final = ("requests_per_minute", "tokens_per_minute", "concurrency")
 # Of a lane; other than a tier's it is no word of a routing key: by default it is litellm's name of the model.
 LaneName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -146,15 +148,18 @@ class Tier(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_lane_or_several(cls, data: Any) -> Any:
-        """``model`` alone is short for one lane of that name."""
+        """``model`` alone is short for one lane of that name; its limits may then stand beside it."""
         if not isinstance(data, Mapping):
             return data
         model, lanes, price_as = data.get("model"), data.get("lanes"), data.get("price_as")
+        of_one = {key: data[key] for key in ONE_LANE if key in data}
+        rest = {key: value for key, value in data.items() if key not in ONE_LANE}
         if lanes is None:
-            lane = {"name": model, "model": model, "price_as": price_as}
-            return {**data, "lanes": (lane,)} if isinstance(model, str) else data
-        if model is not None:
-            raise ValueError("say either model, for one lane, or lanes, each with its model")
+            lane = {"name": model, "model": model, "price_as": price_as, **of_one}
+            return {**rest, "lanes": (lane,)} if isinstance(model, str) else rest
+        if model is not None or of_one:
+            said = next(iter(of_one), "model")
+            raise ValueError(f"{said}: with lanes each of them has its own; say it there")
         named = [_named(lane, price_as) for lane in lanes] if isinstance(lanes, list | tuple) else lanes
         first = min(named, key=_order, default=None) if isinstance(named, list) else None
         return {**data, "lanes": named, "model": first.get("model") if isinstance(first, Mapping) else None}

@@ -273,3 +273,15 @@ def test_an_absolute_path_of_a_head_stays(tmp_path: Path) -> None:
     head = make.policy(router__head={"file": str(tmp_path / "head.json")}).router.head
     assert head is not None
     assert head.file == tmp_path / "head.json"
+
+
+def test_a_tier_with_one_lane_may_say_its_limits_beside_its_model() -> None:
+    policy = make.policy(tiers__light__concurrency=3, tiers__light__requests_per_minute=60)
+    (lane,) = policy.tiers["light"].lanes
+    assert (lane.name, lane.concurrency, lane.requests_per_minute) == ("local/tiny", 3, 60)
+
+
+def test_with_several_lanes_each_says_its_own() -> None:
+    lanes = [{"model": "local/tiny"}, {"name": "other", "model": "local/tiny"}]
+    with pytest.raises(InvalidPolicy, match=r"tiers\.light: concurrency: .* each of them"):
+        make.policy(tiers__light={"lanes": lanes, "concurrency": 3})
