@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.training.network import Labelled, Shape, fit
+from infra.training.network import Labelled, Shape, fit, workers
 from services.router.freshness.classifier import WEIGHTS, Array, Classifier, Network, together
 from services.router.freshness.features import features, names
 from services.router.freshness.reading import Reader
@@ -52,6 +53,7 @@ LEAST_SPREAD: Final = 0.05
 FULL: Final = Shape(hidden=96, epochs=80, dropout=0.3)
 PLAIN: Final = Shape(hidden=24, epochs=40)
 SEEDS: Final = 3
+CHUNK: Final = 256
 # Weight of a row by how rare its corpus is: 0 would be none, 1 would let all corpora count the same.
 LEVELLING: Final = 0.25
 
@@ -86,7 +88,10 @@ def main() -> None:
     arguments = parser.parse_args()
     embedder = Embedder()
     examples = [*labelled(arguments.data), *everyday()]
-    train(prepare(examples, embedder), embedder.version).save()
+    prompts = [each.prompt for each in examples]
+    vectors = [embedder.embed_now(prompts[i : i + CHUNK]) for i in range(0, len(prompts), CHUNK)]
+    with workers() as pool:
+        train(prepare(examples, np.concatenate(vectors)), embedder.version, pool).save()
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, from {len(examples):,} prompts")  # noqa: T201 - a command
 
 
@@ -118,31 +123,31 @@ def targets(row: dict[str, Any]) -> tuple[float, ...]:
             return tuple(float(row["hours"] <= HOURS[horizon]) for horizon in HORIZONS)
 
 
-def prepare(examples: Sequence[Example], embedder: Embedder) -> Prepared:
-    """Read and embed the prompts."""
+def prepare(examples: Sequence[Example], vectors: Array) -> Prepared:
+    """Read the prompts; ``vectors`` are theirs, of shape (examples, 384)."""
     reader = Reader()
     seen = [features(reader.read(each.prompt), reader.classes, LABELLED_IN) for each in examples]
-    vectors = [
-        embedder.embed_now([each.prompt for each in examples[i : i + 256]]) for i in range(0, len(examples), 256)
-    ]
-    return Prepared(examples, np.stack(seen), np.concatenate(vectors))
+    return Prepared(examples, np.stack(seen), vectors)
 
 
-def train(on: Prepared, embedder: str, seeds: int = SEEDS) -> Classifier:
-    """A classifier from examples: the mean of some networks that differ in their seed."""
+def train(on: Prepared, embedder: str, pool: Executor) -> Classifier:
+    """A classifier from examples: the mean of some networks that differ in their seed, fitted side by side."""
     classes = names(Reader().classes)
     mean, spread = on.features.mean(axis=0), np.maximum(on.features.std(axis=0), LEAST_SPREAD)
     scaled = (on.features - mean) / spread
-    full = [fit(_rows(on, np.hstack((on.vectors * VECTOR_SCALE, scaled))), FULL, seed) for seed in range(seeds)]
-    plain = [fit(_rows(on, scaled), PLAIN, seed) for seed in range(seeds)]
+    seen = _rows(on, np.hstack((on.vectors * VECTOR_SCALE, scaled))), _rows(on, scaled)
+    full, plain = (
+        [pool.submit(fit, rows, shape, seed) for seed in range(SEEDS)]
+        for rows, shape in zip(seen, (FULL, PLAIN), strict=True)
+    )
     vector_scale = np.full(on.vectors.shape[1], VECTOR_SCALE)
     shift, scale = np.concatenate((np.zeros_like(vector_scale), mean)), np.concatenate((vector_scale, 1 / spread))
     return Classifier(
         version=_digest(on, embedder),
         embedder=embedder,
         features=classes,
-        full=together([_unscaled(one, shift, scale) for one in full]),
-        plain=together([_unscaled(one, mean, 1 / spread) for one in plain]),
+        full=together([_unscaled(one.result(), shift, scale) for one in full]),
+        plain=together([_unscaled(one.result(), mean, 1 / spread) for one in plain]),
     )
 
 

@@ -3,6 +3,11 @@
 numpy is enough: four thousand rows and half a thousand inputs take seconds.
 """
 
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +51,18 @@ class Labelled:
     targets: Array
     corpus: NDArray[np.intp]
     weights: Array
+
+
+@contextmanager
+def workers() -> Iterator[Executor]:
+    """Processes to fit in, one for each core, whose linear algebra has a single thread.
+
+    On matrices as small as these OpenBLAS's threads mostly wait for each other: two of them take four times the
+    processor time of one. One thread also adds up in the same order wherever it runs.
+    """
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is loaded, which is why the processes are started anew
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
 
 
 def fit(rows: Labelled, shape: Shape, seed: int) -> Network:
