@@ -1,8 +1,9 @@
 """Train the classifier of freshness: ``python -m infra.training.freshness DATA``.
 
 DATA is a folder with ``freshness/freshness.jsonl.gz``: questions of RecencyQA (MIT), EverGreenQA (MIT) and FreshQA
-(Apache-2.0), one JSON object a line, with ``source``, ``label`` and, of RecencyQA, ``hours``: how long an answer holds.
-Beside them ``everyday.tsv``: prompts that users of language models write, which none of the three has any of.
+(Apache-2.0), one JSON object a line, with ``source``, ``label`` and, of RecencyQA, ``hours``: how long an answer holds,
+and ``confidence``: the share of those who labelled it that said so. Beside them ``everyday.tsv``: prompts that users of
+language models write, which none of the three has any of.
 
 The three mean different things by change: RecencyQA says how soon, FreshQA whether within a year, EverGreenQA whether
 ever. So there is an output for each horizon, and each label teaches those it says something about.
@@ -35,6 +36,10 @@ LABELLED_IN: Final = 2025
 HOURS: Final[dict[Horizon, float]] = {
     "1d": 24, "7d": 168, "30d": 730, "90d": 2190, "1y": 8760, "3y": 26_280, "ever": 1e8,
 }  # fmt: skip
+# What RecencyQA's labels say, from "an hour" to "never".
+PERIODS: Final = (1, 4, 24, 72, 168, 504, 730, 2190, 8760, 26_280, 87_600, 1e9)
+# How probable a period is that all said who labelled; the others share the rest, each step away half as probable.
+CERTAIN: Final = 0.8
 UNKNOWN: Final = float("nan")
 # What FreshQA's labels say: fast-changing within a year, slow-changing after it (Vu et al., 2023, section 2).
 FRESHQA: Final[dict[str, tuple[float, ...]]] = {
@@ -60,11 +65,17 @@ LEVELLING: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt and what is known of how soon its answer changes: one number for each horizon, NaN for unknown."""
+    """A prompt and what is known of how soon its answer changes: one number for each horizon, NaN for unknown.
+
+    Attributes:
+        targets: what its label says: 1 for a change within the horizon, 0 for none.
+        taught: what a network is taught: the same, less certain where those who labelled were.
+    """
 
     prompt: str
     corpus: str
     targets: tuple[float, ...]
+    taught: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ def labelled(data: Path) -> list[Example]:
     """The examples of the three corpora."""
     with gzip.open(data / "freshness" / "freshness.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    return [Example(row["prompt"], row["source"].split("_")[0], targets(row)) for row in rows]
+    return [Example(row["prompt"], row["source"].split("_")[0], targets(row), taught(row)) for row in rows]
 
 
 def everyday() -> list[Example]:
@@ -108,7 +119,8 @@ def everyday() -> list[Example]:
     for line in EVERYDAY.read_text(encoding="utf-8").splitlines():
         within, prompt = line.split("\t")
         least = len(HORIZONS) if within == "never" else HORIZONS.index(within)
-        examples.append(Example(prompt, "everyday", tuple(float(i >= least) for i in range(len(HORIZONS)))))
+        known = tuple(float(i >= least) for i in range(len(HORIZONS)))
+        examples.append(Example(prompt, "everyday", known, known))
     return examples
 
 
@@ -121,6 +133,18 @@ def targets(row: dict[str, Any]) -> tuple[float, ...]:
             return EVERGREENQA[row["label"]]
         case _:
             return tuple(float(row["hours"] <= HOURS[horizon]) for horizon in HORIZONS)
+
+
+def taught(row: dict[str, Any]) -> tuple[float, ...]:
+    """What a network is taught of a row: of RecencyQA, that the periods beside the one that was said may be right."""
+    if "hours" not in row:
+        return targets(row)
+    own, place = CERTAIN * row["confidence"], PERIODS.index(row["hours"])
+    share = 0.5 ** np.abs(np.arange(len(PERIODS)) - place)
+    share[place] = 0
+    share *= (1 - own) / share.sum()
+    share[place] = own
+    return tuple(float(share[np.array(PERIODS) <= HOURS[horizon]].sum()) for horizon in HORIZONS)
 
 
 def prepare(examples: Sequence[Example], vectors: Array) -> Prepared:
@@ -156,8 +180,8 @@ def _rows(on: Prepared, x: Array) -> Labelled:
     corpora = np.array([CORPORA.index(each.corpus) for each in on.examples])
     counts = np.bincount(corpora, minlength=len(CORPORA))
     weights = ((len(corpora) / np.count_nonzero(counts) / np.maximum(counts, 1)) ** LEVELLING)[corpora]
-    targets = np.array([each.targets for each in on.examples], np.float32)
-    return Labelled(x, targets, corpora, weights.astype(np.float32))
+    aims = np.array([each.taught for each in on.examples], np.float32)
+    return Labelled(x, aims, corpora, weights.astype(np.float32))
 
 
 def _unscaled(network: Network, shift: Array, scale: Array) -> Network:
@@ -174,7 +198,7 @@ def _unscaled(network: Network, shift: Array, scale: Array) -> Network:
 
 def _digest(on: Prepared, embedder: str) -> str:
     """Changes when the examples, their features or the embedder do."""
-    parts = chain((embedder,), (f"{each.corpus}\t{each.prompt}\t{each.targets}" for each in on.examples))
+    parts = chain((embedder,), (f"{each.corpus}\t{each.prompt}\t{each.taught}" for each in on.examples))
     digest = hashlib.sha256("\n".join(parts).encode())
     digest.update(on.features.tobytes())
     return digest.hexdigest()[:12]

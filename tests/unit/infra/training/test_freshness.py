@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from infra.training.freshness import everyday, labelled, prepare, targets, train
+from infra.training.freshness import CERTAIN, HOURS, PERIODS, everyday, labelled, prepare, targets, taught, train
 from services.router.freshness.features import names
 from services.router.freshness.reading import Reader
 from shared.embedding.builtin import DIMENSIONS
@@ -31,6 +33,31 @@ def test_freshqa_says_whether_within_a_year() -> None:
 def test_evergreenqa_says_whether_ever() -> None:
     assert told(source="evergreenqa_test", label="mutable") == {"ever": 1}
     assert told(source="evergreenqa_test", label="evergreen") == dict.fromkeys(HORIZONS, 0)
+
+
+@given(st.sampled_from(PERIODS), st.floats(0.05, 1))
+def test_recencyqa_says_how_soon_and_is_taught_less_certainly(hours: float, confidence: float) -> None:
+    row = {"source": "recencyqa_patqa", "hours": hours, "confidence": confidence}
+    said, learned = targets(row), taught(row)
+    assert said == tuple(float(hours <= HOURS[horizon]) for horizon in HORIZONS)
+    assert list(learned) == sorted(learned)
+    assert all(-1e-9 <= target <= 1 + 1e-9 for target in learned)
+    if confidence == 1:
+        assert all(abs(one - other) <= 1 - CERTAIN + 1e-9 for one, other in zip(said, learned, strict=True))
+
+
+def test_those_who_labelled_and_were_less_sure_teach_less() -> None:
+    sure, unsure = (
+        dict(zip(HORIZONS, taught({"source": "recencyqa", "hours": 168, "confidence": share}), strict=True))
+        for share in (1.0, 0.5)
+    )
+    assert sure["7d"] > unsure["7d"] > 0.5
+    assert sure["1d"] < unsure["1d"] < 0.5
+
+
+def test_other_corpora_are_taught_as_they_are_labelled() -> None:
+    row = {"source": "freshqa", "label": "never-changing"}
+    assert taught(row) == targets(row)
 
 
 def test_rows_are_read_from_the_folder_of_the_data(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from infra.training.network import Labelled, Shape, fit
+from infra.training.network import Labelled, Shape, _partners, fit
 from services.router.freshness.classifier import Array
 
 SHAPE = Shape(hidden=16, epochs=150, dropout=0.0)
@@ -49,6 +51,14 @@ def test_how_much_of_a_corpus_changes_is_the_corpus_own_matter() -> None:
     truth = (np.random.default_rng(0).random(ROWS) < np.where(corpus == 0, 0.95, 0.05)).astype(np.float32)
     network = fit(labelled(x, both(truth), corpus.astype(np.float32)), SHAPE, seed=0)
     assert network.logits(x[0])[0] == pytest.approx(0, abs=0.5)
+
+
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(0, 1000))
+def test_a_mixture_is_of_two_rows_of_one_corpus(corpora: list[int], seed: int) -> None:
+    corpus = np.array(corpora, np.intp)
+    partners = _partners(np.random.default_rng(seed), corpus)
+    assert sorted(partners) == list(range(len(corpus)))
+    assert np.array_equal(corpus[partners], corpus)
 
 
 def test_the_same_seed_gives_the_same_network() -> None:
