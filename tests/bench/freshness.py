@@ -3,7 +3,7 @@
 Trains on the labelled questions in DATA and tests on those in HELD_OUT, a folder of the same layout. Without HELD_OUT
 it cross-validates in five parts, with equal questions (also of different corpora) in one part. What is volatile is
 what each corpus means by it: RecencyQA, changes within 7 days; EverGreenQA, mutable; FreshQA, fast-changing. Beside
-each figure stands that of the policy's rules alone, on the same rows.
+each figure stands that of the policy's rules alone, on the same rows; beneath it, how far chance may have moved it.
 
 Then the weights and the policy that ship, end to end. DATA had a part in these weights, HELD_OUT has none.
 """
@@ -11,7 +11,7 @@ Then the weights and the policy that ship, end to end. DATA had a part in these 
 import argparse
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ MINUTES_15: Final = 15 * 60
 DAYS_7: Final = 7 * 86_400
 TIMED: Final = 2_000
 MOST_PROMPTS: Final = 1_000
+DRAWS: Final = 1_000
 LONG_PROMPT: Final = 500_000
 
 
@@ -112,6 +113,7 @@ class Bench:
             anchor = recall(said[mine], volatile)
             found = recall(logits[mine, place], volatile)
             yield Measure(f"{corpus.name}: recall", found, "share", corpus.recall_goal, anchor, RULES_ALONE)
+            yield from interval(f"{corpus.name}: recall", recall, logits[mine, place], volatile)
             found, anchor_auc = auc(logits[mine, place], volatile), auc(said[mine], volatile)
             yield Measure(f"{corpus.name}: AUC", found, "", "", anchor_auc, RULES_ALONE)
             lexical = recall(plain[mine, place], volatile)
@@ -127,9 +129,10 @@ class Bench:
                 each.corpus != corpus.name and normalised(each.prompt) not in shared for each in self._known.examples
             ]
             logits = asked(self._trained(np.array(others)), self._tested.part(mine))[0]
-            volatile = self._volatile(corpus)[mine]
-            found = auc(logits[:, HORIZONS.index(corpus.horizon)], volatile)
-            yield Measure(f"{corpus.name} left out: AUC", found, "", ">= 0.80", auc(said[mine], volatile), RULES_ALONE)
+            volatile, scores = self._volatile(corpus)[mine], logits[:, HORIZONS.index(corpus.horizon)]
+            name, anchor = f"{corpus.name} left out: AUC", auc(said[mine], volatile)
+            yield Measure(name, auc(scores, volatile), "", ">= 0.80", anchor, RULES_ALONE)
+            yield from interval(name, auc, scores, volatile)
 
     def shipped(self) -> Iterator[Measure]:
         """What the product does: the share of volatile questions kept for 15 minutes, of lasting ones for 7 days."""
@@ -192,6 +195,16 @@ def ruled(about: Prepared) -> NDArray[np.float64]:
             for reading in readings
         ]
     )
+
+
+def interval(
+    name: str, figure: Callable[[Array, NDArray[np.bool_]], float], scores: Array, truth: NDArray[np.bool_]
+) -> Iterator[Measure]:
+    """The ends of a figure's 95 % percentile-bootstrap interval over the questions; what was trained stays as it is."""
+    rng = np.random.default_rng(0)
+    figures = [figure(scores[drawn], truth[drawn]) for drawn in rng.integers(0, len(truth), (DRAWS, len(truth)))]
+    for end, share in (("lower", 0.025), ("upper", 0.975)):
+        yield Measure(f"{name}, {end} end of 95 %", float(np.quantile(figures, share)), "")
 
 
 def recall(scores: NDArray[Any], truth: NDArray[np.bool_]) -> float:
