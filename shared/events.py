@@ -291,11 +291,19 @@ class CacheKey(Model):
 
 
 class Freshness(Model):
-    """How long an answer may be reused, and why."""
+    """How long an answer may be reused, and why.
+
+    Attributes:
+        max_age_s: of the request's ``Cache-Control``, where it made ``ttl_s`` shorter than the category's. The reason
+            does not tell of it: an entry keeps that when its answer is refreshed, with the category's own time.
+    """
 
     category: str
     ttl_s: NonNegativeInt
     reason: str
+    max_age_s: NonNegativeInt | None = Field(
+        None, description="of the request's Cache-Control, where it made ttl_s shorter than the category's"
+    )
 
 
 class Route(Model):

@@ -1,8 +1,9 @@
 """Train the classifier of freshness: ``python -m infra.training.freshness DATA``.
 
 DATA is a folder with ``freshness/freshness.jsonl.gz``: questions of RecencyQA (MIT), EverGreenQA (MIT) and FreshQA
-(Apache-2.0), one JSON object a line, with ``source``, ``label`` and, of RecencyQA, ``hours``: how long an answer holds.
-Beside them ``everyday.tsv``: prompts that users of language models write, which none of the three has any of.
+(Apache-2.0), one JSON object a line, with ``source``, ``label`` and, of RecencyQA, ``hours``: how long an answer holds,
+and ``confidence``: the share of those who labelled it that said so. Beside them ``everyday.tsv``: prompts that users of
+language models write, which none of the three has any of.
 
 The three mean different things by change: RecencyQA says how soon, FreshQA whether within a year, EverGreenQA whether
 ever. So there is an output for each horizon, and each label teaches those it says something about.
@@ -13,6 +14,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.training.network import Labelled, Shape, fit
+from infra.training.network import Labelled, Shape, fit, workers
 from services.router.freshness.classifier import WEIGHTS, Array, Classifier, Network, together
 from services.router.freshness.features import features, names
 from services.router.freshness.reading import Reader
@@ -34,6 +36,10 @@ LABELLED_IN: Final = 2025
 HOURS: Final[dict[Horizon, float]] = {
     "1d": 24, "7d": 168, "30d": 730, "90d": 2190, "1y": 8760, "3y": 26_280, "ever": 1e8,
 }  # fmt: skip
+# What RecencyQA's labels say, from "an hour" to "never".
+PERIODS: Final = (1, 4, 24, 72, 168, 504, 730, 2190, 8760, 26_280, 87_600, 1e9)
+# How probable a period is that all said who labelled; the others share the rest, each step away half as probable.
+CERTAIN: Final = 0.8
 UNKNOWN: Final = float("nan")
 # What FreshQA's labels say: fast-changing within a year, slow-changing after it (Vu et al., 2023, section 2).
 FRESHQA: Final[dict[str, tuple[float, ...]]] = {
@@ -52,17 +58,24 @@ LEAST_SPREAD: Final = 0.05
 FULL: Final = Shape(hidden=96, epochs=80, dropout=0.3)
 PLAIN: Final = Shape(hidden=24, epochs=40)
 SEEDS: Final = 3
+CHUNK: Final = 256
 # Weight of a row by how rare its corpus is: 0 would be none, 1 would let all corpora count the same.
 LEVELLING: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt and what is known of how soon its answer changes: one number for each horizon, NaN for unknown."""
+    """A prompt and what is known of how soon its answer changes: one number for each horizon, NaN for unknown.
+
+    Attributes:
+        targets: what its label says: 1 for a change within the horizon, 0 for none.
+        taught: what a network is taught: the same, less certain where those who labelled were.
+    """
 
     prompt: str
     corpus: str
     targets: tuple[float, ...]
+    taught: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +99,10 @@ def main() -> None:
     arguments = parser.parse_args()
     embedder = Embedder()
     examples = [*labelled(arguments.data), *everyday()]
-    train(prepare(examples, embedder), embedder.version).save()
+    prompts = [each.prompt for each in examples]
+    vectors = [embedder.embed_now(prompts[i : i + CHUNK]) for i in range(0, len(prompts), CHUNK)]
+    with workers() as pool:
+        train(prepare(examples, np.concatenate(vectors)), embedder.version, pool).save()
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes, from {len(examples):,} prompts")  # noqa: T201 - a command
 
 
@@ -94,7 +110,7 @@ def labelled(data: Path) -> list[Example]:
     """The examples of the three corpora."""
     with gzip.open(data / "freshness" / "freshness.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    return [Example(row["prompt"], row["source"].split("_")[0], targets(row)) for row in rows]
+    return [Example(row["prompt"], row["source"].split("_")[0], targets(row), taught(row)) for row in rows]
 
 
 def everyday() -> list[Example]:
@@ -103,7 +119,8 @@ def everyday() -> list[Example]:
     for line in EVERYDAY.read_text(encoding="utf-8").splitlines():
         within, prompt = line.split("\t")
         least = len(HORIZONS) if within == "never" else HORIZONS.index(within)
-        examples.append(Example(prompt, "everyday", tuple(float(i >= least) for i in range(len(HORIZONS)))))
+        known = tuple(float(i >= least) for i in range(len(HORIZONS)))
+        examples.append(Example(prompt, "everyday", known, known))
     return examples
 
 
@@ -118,31 +135,43 @@ def targets(row: dict[str, Any]) -> tuple[float, ...]:
             return tuple(float(row["hours"] <= HOURS[horizon]) for horizon in HORIZONS)
 
 
-def prepare(examples: Sequence[Example], embedder: Embedder) -> Prepared:
-    """Read and embed the prompts."""
+def taught(row: dict[str, Any]) -> tuple[float, ...]:
+    """What a network is taught of a row: of RecencyQA, that the periods beside the one that was said may be right."""
+    if "hours" not in row:
+        return targets(row)
+    own, place = CERTAIN * row["confidence"], PERIODS.index(row["hours"])
+    share = 0.5 ** np.abs(np.arange(len(PERIODS)) - place)
+    share[place] = 0
+    share *= (1 - own) / share.sum()
+    share[place] = own
+    return tuple(float(share[np.array(PERIODS) <= HOURS[horizon]].sum()) for horizon in HORIZONS)
+
+
+def prepare(examples: Sequence[Example], vectors: Array) -> Prepared:
+    """Read the prompts; ``vectors`` are theirs, of shape (examples, 384)."""
     reader = Reader()
     seen = [features(reader.read(each.prompt), reader.classes, LABELLED_IN) for each in examples]
-    vectors = [
-        embedder.embed_now([each.prompt for each in examples[i : i + 256]]) for i in range(0, len(examples), 256)
-    ]
-    return Prepared(examples, np.stack(seen), np.concatenate(vectors))
+    return Prepared(examples, np.stack(seen), vectors)
 
 
-def train(on: Prepared, embedder: str, seeds: int = SEEDS) -> Classifier:
-    """A classifier from examples: the mean of some networks that differ in their seed."""
+def train(on: Prepared, embedder: str, pool: Executor) -> Classifier:
+    """A classifier from examples: the mean of some networks that differ in their seed, fitted side by side."""
     classes = names(Reader().classes)
     mean, spread = on.features.mean(axis=0), np.maximum(on.features.std(axis=0), LEAST_SPREAD)
     scaled = (on.features - mean) / spread
-    full = [fit(_rows(on, np.hstack((on.vectors * VECTOR_SCALE, scaled))), FULL, seed) for seed in range(seeds)]
-    plain = [fit(_rows(on, scaled), PLAIN, seed) for seed in range(seeds)]
+    seen = _rows(on, np.hstack((on.vectors * VECTOR_SCALE, scaled))), _rows(on, scaled)
+    full, plain = (
+        [pool.submit(fit, rows, shape, seed) for seed in range(SEEDS)]
+        for rows, shape in zip(seen, (FULL, PLAIN), strict=True)
+    )
     vector_scale = np.full(on.vectors.shape[1], VECTOR_SCALE)
     shift, scale = np.concatenate((np.zeros_like(vector_scale), mean)), np.concatenate((vector_scale, 1 / spread))
     return Classifier(
         version=_digest(on, embedder),
         embedder=embedder,
         features=classes,
-        full=together([_unscaled(one, shift, scale) for one in full]),
-        plain=together([_unscaled(one, mean, 1 / spread) for one in plain]),
+        full=together([_unscaled(one.result(), shift, scale) for one in full]),
+        plain=together([_unscaled(one.result(), mean, 1 / spread) for one in plain]),
     )
 
 
@@ -151,8 +180,8 @@ def _rows(on: Prepared, x: Array) -> Labelled:
     corpora = np.array([CORPORA.index(each.corpus) for each in on.examples])
     counts = np.bincount(corpora, minlength=len(CORPORA))
     weights = ((len(corpora) / np.count_nonzero(counts) / np.maximum(counts, 1)) ** LEVELLING)[corpora]
-    targets = np.array([each.targets for each in on.examples], np.float32)
-    return Labelled(x, targets, corpora, weights.astype(np.float32))
+    aims = np.array([each.taught for each in on.examples], np.float32)
+    return Labelled(x, aims, corpora, weights.astype(np.float32))
 
 
 def _unscaled(network: Network, shift: Array, scale: Array) -> Network:
@@ -169,7 +198,7 @@ def _unscaled(network: Network, shift: Array, scale: Array) -> Network:
 
 def _digest(on: Prepared, embedder: str) -> str:
     """Changes when the examples, their features or the embedder do."""
-    parts = chain((embedder,), (f"{each.corpus}\t{each.prompt}\t{each.targets}" for each in on.examples))
+    parts = chain((embedder,), (f"{each.corpus}\t{each.prompt}\t{each.taught}" for each in on.examples))
     digest = hashlib.sha256("\n".join(parts).encode())
     digest.update(on.features.tobytes())
     return digest.hexdigest()[:12]

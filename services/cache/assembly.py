@@ -58,7 +58,7 @@ class Cache:
             clock, threshold=rules.threshold, patience_s=rules.leader_patience_s, max_prompt_chars=most
         )
         audits = Audits(rules.audit, lessons, judge.groups, reader.embed, clock)
-        shadows = Shadows(rules, search, reader.embed, clock)
+        shadows = Shadows(policy, search, reader.embed, clock)
         forgotten, trending = Forgotten(clock), Trending(policy.trends, clock)
         parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten, trending)
         handler = CacheHandler(policy, parts, clock)

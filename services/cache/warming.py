@@ -21,7 +21,7 @@ class Warming:
     async def brought(self, event: CacheWarm) -> Sequence[Event]:
         """``cache.filled``; an answer of an unknown freshness category is a mistake and goes to the dead letters."""
         request = event.request
-        category = event.category or self._policy.freshness.default_of(request.tenant)
+        category = event.category or self._policy.freshness.default_of(request.tenant).category
         if category not in self._policy.freshness.categories:
             known = ", ".join(self._policy.freshness.categories)
             raise UndecodableMessage(f"unknown freshness category {category!r}; known: {known}")

@@ -89,7 +89,7 @@ def _take(found: Load, line: Line, policy: Policy, tenant: str, category: str | 
         return
     if category is not None and category not in policy.freshness.categories:
         raise InvalidRequest(f"category: {category!r} is none; known: {', '.join(policy.freshness.categories)}")
-    if not policy.freshness.ttl_of(category or policy.freshness.default_of(tenant), tenant):
+    if not policy.freshness.ttl_of(category or policy.freshness.default_of(tenant).category, tenant):
         raise InvalidRequest(f"category: the policy never keeps these answers of {tenant!r}: its ttl is none")
     digest = hashlib.sha256(line.model_dump_json(exclude_unset=True).encode()).hexdigest()
     of = {"id": uuid4(), "tenant": tenant, "accepted_at": now, "digest": digest, "priority": "bulk"}

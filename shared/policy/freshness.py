@@ -1,5 +1,6 @@
 """How long an answer may be reused: categories, what leads to them, and what a tenant wants otherwise."""
 
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
@@ -70,13 +71,28 @@ class TenantFreshness(Section):
     """What one tenant wants otherwise: another default, other times to live."""
 
     default: str | None = None
+    not_english: str | None = None
     ttl: dict[str, Ttl] = Field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Default:
+    """The category of prompts of which nothing is known, and what it is called in a reason."""
+
+    category: str
+    name: str
+
+
 class FreshnessPolicy(Section):
-    """How long an answer may be reused."""
+    """How long an answer may be reused.
+
+    Attributes:
+        default: category of prompts of which nothing is known.
+        not_english: category of those in another language, which rules and classifier can't read; None for ``default``.
+    """
 
     default: str
+    not_english: str | None = None
     categories: dict[str, Category]
     classifier: ClassifierPolicy = ClassifierPolicy()
     tenants: dict[Word, TenantFreshness] = Field(default_factory=dict)
@@ -84,12 +100,12 @@ class FreshnessPolicy(Section):
     def mistake(self) -> str | None:
         """What refers to a category that there is none of, or to one of two; None where all is well."""
         known = ", ".join(self.categories)
-        names = [("default", self.default)]
+        names = [("default", self.default), ("not_english", self.not_english)]
         for tenant, own in self.tenants.items():
-            names += [(f"tenants.{tenant}.default", own.default)] if own.default is not None else []
+            names += [(f"tenants.{tenant}.default", own.default), (f"tenants.{tenant}.not_english", own.not_english)]
             names += [(f"tenants.{tenant}.ttl.{name}", name) for name in own.ttl]
         for key, name in names:
-            if name not in self.categories:
+            if name is not None and name not in self.categories:
                 return f"{key}: {name!r} is not one of the categories: {known}"
         leads: dict[Rule, str] = {}
         for name, category in self.categories.items():
@@ -98,10 +114,21 @@ class FreshnessPolicy(Section):
                     return f"categories.{name}.rules: {rule!r} leads to {leads[rule]!r} already, take one out"
         return None
 
-    def default_of(self, tenant: str) -> str:
-        """The category of a tenant's prompts of which nothing is known."""
-        own = self.tenants.get(tenant)
-        return self.default if own is None or own.default is None else own.default
+    def default_of(self, tenant: str, *, english: bool = True) -> Default:
+        """What a tenant's prompts fall into of which nothing is known.
+
+        What the tenant says of its prompts comes before what the policy says of all, and what is said of other
+        languages before what is said of any.
+        """
+        own = self.tenants.get(tenant, TenantFreshness())
+        for category, name in (
+            (None if english else own.not_english, "the tenant's default for other languages"),
+            (own.default, "the tenant's default"),
+            (None if english else self.not_english, "the default for other languages"),
+        ):
+            if category is not None:
+                return Default(category, name)
+        return Default(self.default, "the default")
 
     def longest_of(self, category: str, tenant: str) -> int | None:
         """Seconds after which an answer of a category is not served to a tenant, whoever's it was and whatever was said

@@ -253,7 +253,7 @@ class Replica:
         learned = cast("Any", self.learned)
         self.judge = Judge(self.policy, learned, self.guards)
         self.audits = Audits(rules.audit, learned, self.judge.groups, self.embedder.compare, self.clock)
-        self.shadows = Shadows(rules, self.search, self.embedder.compare, self.clock)
+        self.shadows = Shadows(self.policy, self.search, self.embedder.compare, self.clock)
         self.forgotten = Forgotten(self.clock)
         self.trending = Trending(self.policy.trends, self.clock)
         parts = Parts(

@@ -26,13 +26,14 @@ from shared.events import (
     CacheHit,
     CacheKey,
     Event,
+    Freshness,
     Priority,
     Request,
     ShadowCompleted,
     ShadowRequested,
     Turn,
 )
-from shared.policy.caching import CachePolicy
+from shared.policy import Policy
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -51,16 +52,17 @@ MOST_REMEMBERED: Final = 10_000
 class Shadows:
     """Decides which calls to ask for, and what their answers mean."""
 
-    def __init__(self, policy: CachePolicy, search: Search, embed: Embed, clock: Clock) -> None:
+    def __init__(self, policy: Policy, search: Search, embed: Embed, clock: Clock) -> None:
         """``search`` embeds prompts; ``embed`` compares answers."""
-        self._audit = policy.audit
-        self._refresh = policy.refresh
+        self._audit = policy.cache.audit
+        self._refresh = policy.cache.refresh
+        self._freshness = policy.freshness
         self._search = search
         self._embed = embed
         self._clock = clock
         self._budgets = {
-            "audit": HourlyBudget(policy.audit.max_per_hour),
-            "refresh": HourlyBudget(policy.refresh.max_per_hour),
+            "audit": HourlyBudget(policy.cache.audit.max_per_hour),
+            "refresh": HourlyBudget(policy.cache.refresh.max_per_hour),
         }
         self._refreshing: dict[UUID, float] = {}  # entry, and when it was asked for
         self._hits: dict[UUID, int] = {}  # seen by this replica since an entry was stored
@@ -151,7 +153,7 @@ class Shadows:
             purpose=purpose,
             key=key,
             tier=entry.tier,
-            freshness=entry.freshness,
+            freshness=self._renewed(entry, request.tenant),
             hit=CacheHit.model_validate(entry, from_attributes=True),
             expected=entry.answer,
             evidence=considered.evidence if considered else None,
@@ -159,6 +161,15 @@ class Shadows:
         )
         self._count(shadow)  # and not when it is heard: many may be asked for until then
         return shadow
+
+    def _renewed(self, entry: Entry, tenant: str) -> Freshness:
+        """How long a new answer may be reused: as long as its category says, though one caller wanted the old one less
+        long (``max-age``).
+        """
+        if entry.category not in self._freshness.categories:
+            return entry.freshness
+        ttl_s = self._freshness.ttl_of(entry.category, tenant)
+        return Freshness(category=entry.category, ttl_s=ttl_s, reason=entry.reason)
 
     def _count(self, event: ShadowRequested) -> None:
         if event.request.id not in self._counted:

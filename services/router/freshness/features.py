@@ -1,5 +1,6 @@
 """What a prompt looks like, as numbers for the classifier."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ _FORMS: Final = (
     *("is", "was", "has", "short", "long", "very long", "length", "names", "no names", "digits", "question mark"),
     *("superlative", "a per cent sign", "a number at once"),
 )
+_DIGIT: Final = re.compile(r"\d")
 _PRESENT: Final = frozenset({"is", "are"})
 _PAST: Final = frozenset({"did", "was", "were"})
 _PERFECT: Final = frozenset({"has", "have"})
@@ -34,15 +36,15 @@ def names(classes: Sequence[str]) -> tuple[str, ...]:
 
 def features(reading: Reading, classes: Sequence[str], this_year: int) -> NDArray[np.float32]:
     """Shape (len(names(classes)),): 1 where a class of words or a form occurs, 0 where it does not; and the length."""
-    words, text, years = reading.words, reading.text, reading.years
+    words, text, about, years = reading.words, reading.text, reading.about, reading.years
     opener = words[0] if words else ""
     count = len(words)
-    capitals = sum(word[:1].isupper() for word in text.split()[1:])
+    capitals = sum([word[0].isupper() for word in text.split()[1:]])
     latest = max(years, default=0)
     return np.array(
         [
-            *(name in reading.about for name in classes),
-            *(opener == word for word in _OPENERS),
+            *[name in about for name in classes],
+            *[opener == word for word in _OPENERS],
             bool(years) and min(years) < this_year - 1,
             latest >= this_year - 1,
             latest >= this_year,
@@ -56,9 +58,9 @@ def features(reading: Reading, classes: Sequence[str], this_year: int) -> NDArra
             np.log1p(min(count, 60)) / 3,
             min(capitals, MOST_NAMES) / 2,
             capitals == 0,
-            any(map(str.isdigit, text)),
+            _DIGIT.search(text) is not None,
             text.rstrip().endswith("?"),
-            any(len(word) > 4 and word.endswith("est") for word in words),  # noqa: PLR2004 - "best" and "west" are none
+            any(word.endswith("est") and len(word) > 4 for word in words),  # noqa: PLR2004 - "best" and "west" are none
             "%" in text,
             any(word[0].isdigit() for word in words[1:4]),
         ],

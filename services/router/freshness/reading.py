@@ -60,6 +60,7 @@ class Lexicon:
                     self._begun.append((phrase[-1][:-1], name))
                 else:
                     self._whole.setdefault(phrase[0], []).append((tuple(phrase), name))
+        self._beginnings = tuple(beginning for beginning, _ in self._begun)
 
     def found(self, words: Sequence[str]) -> Mapping[str, Found]:
         """The classes that occur, each with the phrase that was found first."""
@@ -68,9 +69,10 @@ class Lexicon:
             for phrase, name in self._whole.get(word, ()):
                 if name not in about and (len(phrase) == 1 or tuple(words[place : place + len(phrase)]) == phrase):
                     about[name] = Found(" ".join(phrase), place)
-            for beginning, name in self._begun:
-                if word.startswith(beginning):
-                    about.setdefault(name, Found(word, place))
+            if word.startswith(self._beginnings):
+                for beginning, name in self._begun:
+                    if word.startswith(beginning):
+                        about.setdefault(name, Found(word, place))
         return about
 
 

@@ -33,6 +33,17 @@ _OF_THESE_DAYS: Final = re.compile(
 )
 _HANDS_OVER: Final = re.compile(r"[:\n\"“„«]")
 _PERSONAL: Final = frozenset({"i", "im", "ive", "id", "we", "weve", "my", "our"})
+# "Tell me the date of the battle": of something that was, or will be.
+_OF_SOMETHING: Final = frozenset({"of", "for", "on", "when", "that", "which"})
+# Without pounds, which are a weight as well, and won, which is a verb.
+_CURRENCIES: Final = frozenset(
+    """
+    aud baht bitcoin bitcoins btc cad chf cny crowns dollar dollars eth ethereum eur euro euros forint franc francs gbp
+    inr jpy krona kronor krone kroner krw lira liras peso pesos rand reais renminbi ringgit riyal riyals rouble
+    roubles ruble rubles rupee rupees rupiah sek shekel shekels sterling usd yen yuan zloty
+    """.split()  # noqa: SIM905
+)
+TWO: Final = 2
 LEAD_WORDS: Final = 8
 MADE_WITHIN: Final = 12
 AHEAD_YEARS: Final = 1
@@ -79,6 +90,10 @@ def _worked_on(reading: Reading) -> str | None:
 
 
 def _moment(reading: Reading, _: int) -> str | None:
+    """This moment, also where somebody asks for the time or the date for himself: "I must know the time"."""
+    clock = reading.about.get("clock")
+    if clock and "explaining" not in reading.about and _after(reading, clock) not in _OF_SOMETHING:
+        return clock.phrase
     return _unless_personal(reading, reading.about.get("moment"))
 
 
@@ -90,10 +105,29 @@ def _unless_personal(reading: Reading, found: Found | None) -> str | None:
     """Not where somebody tells of himself: "today I learned", "I was asked yesterday"."""
     if found is None:
         return None
-    after = found.place + found.phrase.count(" ") + 1
+    after = found.place + _length(found)
     if not _PERSONAL.isdisjoint(reading.words[max(0, found.place - 3) : after + 2]):
         return None
     return found.phrase
+
+
+def _length(found: Found) -> int:
+    return found.phrase.count(" ") + 1
+
+
+def _after(reading: Reading, found: Found) -> str | None:
+    """The word after what was found."""
+    return next(iter(reading.words[found.place + _length(found) :]), None)
+
+
+def _price(reading: Reading, this_year: int) -> str | None:
+    """What something costs, or one currency in another."""
+    if told := _PRICED(reading, this_year):
+        return told
+    named = [*dict.fromkeys(word for word in reading.words if word in _CURRENCIES)]
+    if len(named) < TWO or "explaining" in reading.about or _long_past(reading, this_year):
+        return None
+    return f"{named[0]} … {named[1]}"
 
 
 def _state_of(name: str) -> Callable[[Reading, int], str | None]:
@@ -126,11 +160,12 @@ def _long_past(reading: Reading, this_year: int) -> bool:
     return bool(reading.years) and max(reading.years) < this_year
 
 
+_PRICED: Final = _state_of("price")
 _RULES: Final[Mapping[Rule, Callable[[Reading, int], str | None]]] = {
     "task": _task,
     "moment": _moment,
     "recent": _recent,
-    "price": _state_of("price"),
+    "price": _price,
     "weather": _state_of("weather"),
     "score": _state_of("score"),
     "news": _state_of("news"),

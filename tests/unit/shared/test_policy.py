@@ -74,6 +74,8 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("freshness__categories__dynamic__words", [""], r"freshness\.categories\.dynamic\.words\.0"),
         ("cache__candidates", 0, r"cache\.candidates"),
         ("freshness__default", "eternal", r"freshness\.default"),
+        ("freshness__not_english", "eternal", r"freshness\.not_english"),
+        ("freshness__tenants", {"acme": {"not_english": "x"}}, r"freshness\.tenants\.acme\.not_english"),
         ("freshness__categories__dynamic__ttl", "a while", r"freshness\.categories\.dynamic\.ttl"),
         ("freshness__categories__dynamic__ttl", "0m", r"freshness\.categories\.dynamic\.ttl"),
         ("freshness__categories__dynamic__ttl", 0, r"freshness\.categories\.dynamic\.ttl"),

@@ -15,6 +15,7 @@ from shared.events import (
     CacheControl,
     CacheFilled,
     Event,
+    Freshness,
     Priority,
     ReplyAddress,
     Request,
@@ -83,7 +84,7 @@ async def test_a_hit_that_is_drawn_is_also_run_for_nobody_and_in_no_hurry() -> N
     assert (asked.hit, asked.key) == (served.hit, replica.handler.key(request))
     assert asked.evidence is not None
     assert asked.evidence.similarity == 0.97
-    assert asked.freshness == served.freshness
+    assert asked.freshness == Freshness(category="static", ttl_s=7 * 86_400, reason="nothing changes")
     own = asked.request
     assert (own.input, own.tenant, own.metadata) == (request.input, request.tenant, request.metadata)
     assert (own.priority, own.reply, own.deadline, own.cache_control) == (Priority.BULK, None, None, CacheControl())
@@ -193,9 +194,18 @@ async def test_a_stale_entry_is_served_and_bought_anew_once() -> None:
     assert events[0].output_text == "Paris."
     asked = shadow(events)
     assert (asked.purpose, asked.hit.entry_id, asked.evidence, asked.sampled) == ("refresh", found.entry_id, None, 1.0)
-    assert asked.freshness.ttl_s == 59 * 60
     for _ in range(5):
         assert len(await replica.ask(make.request())) == 1
+
+
+@pytest.mark.parametrize(("category", "ttl_s"), [("static", 7 * 86_400), ("of an earlier policy", 59 * 60)])
+async def test_a_refreshed_answer_is_kept_as_long_as_its_category_says_though_a_caller_shortened_the_old_ones_time(
+    category: str, ttl_s: int
+) -> None:
+    replica = Replica()
+    replica.lookup.exact = stale(category=category, reason="task: 'translate'")
+    asked = shadow(await replica.ask(make.request()))
+    assert asked.freshness == Freshness(category=category, ttl_s=ttl_s, reason="task: 'translate'")
 
 
 async def test_two_replicas_refresh_an_entry_once_when_they_heard_of_each_other() -> None:
