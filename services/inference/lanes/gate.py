@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from services.inference.errors import ProviderAuth, ProviderError, RateLimited
-from services.inference.lanes.breaker import Breaker
+from services.inference.lanes.breaker import Breaker, Probe
 from services.inference.lanes.limit import Limit
 from services.inference.lanes.pacing import Pace
 from services.inference.lanes.said import Allowance, Said
@@ -68,8 +68,8 @@ class Quota:
         self._unsaid = Counted()
 
     def accepted(self, now_s: float, amount: float, *, held_back: bool) -> None:
-        """So much was accepted."""
-        held = amount if held_back else 0.0
+        """One call was accepted that cost so much."""
+        held = 1.0 if held_back else 0.0
         self.limit.accepted(now_s, amount, held_back=held)
         self._count(accepted=amount, held_back=held)
 
@@ -89,6 +89,9 @@ class Quota:
             self.limit.told(counted.told)
         if counted.accepted:
             self.limit.accepted(now_s, counted.accepted, held_back=counted.held_back)
+        if counted.learned is not None and self.limit.learned is None:
+            self.limit.adopt(counted.learned)  # what was refused is in it
+            return
         if counted.refused:
             self.limit.refused(now_s, counted.refused)
         if counted.learned is not None:
@@ -114,7 +117,7 @@ class Pass:
         estimated_tokens: it may use.
         held_back: whether it had to wait for the pace.
         window_full: whether it had to wait for the end of another.
-        probe: whether it is the one that tries a lane whose breaker was open.
+        probe: what it is if it is the one that tries a lane whose breaker was open.
         tokens: what it did use, once that is known.
         said: what the provider said of its limits.
     """
@@ -122,7 +125,7 @@ class Pass:
     estimated_tokens: float
     held_back: bool
     window_full: bool
-    probe: bool
+    probe: Probe | None
     tokens: float
     said: Said | None = None
 
@@ -179,7 +182,7 @@ class Gate:
             self._failed(leave, error)
             raise
         except BaseException:
-            self._breaker.abandoned(probe=leave.probe)
+            self._breaker.abandoned(leave.probe)
             raise
         else:
             call_s = self._clock.monotonic() - began_s
@@ -253,8 +256,8 @@ class Gate:
             self._waiting -= 1
         return Pass(tokens, held_back, window_full, probe, tokens)
 
-    def _leave(self, tokens: float) -> bool:
-        """A call leaves; whether it is the breaker's probe."""
+    def _leave(self, tokens: float) -> Probe | None:
+        """A call leaves; what it is if it is the breaker's probe."""
         self._entered += 1
         self._window.under_way += 1
         now_s = self._clock.monotonic()
@@ -272,9 +275,9 @@ class Gate:
         """Seconds until the pace lets the next call go, after those that wait already."""
         now_s, wait_s = self._clock.monotonic(), 0.0
         if (rate := self.calls.limit.rate) is not None:
-            wait_s = self.calls.pace.wait_s(now_s, behind=behind, rate=rate * self.share)
-        if self.tokens.limit.rate is not None:
-            wait_s = max(wait_s, self.tokens.pace.wait_s(now_s))
+            wait_s = self.calls.pace.wait_s(now_s, rate * self.share, behind=behind)
+        if (rate := self.tokens.limit.rate) is not None:
+            wait_s = max(wait_s, self.tokens.pace.wait_s(now_s, rate * self.share))
         return wait_s
 
     def _worked(self, leave: Pass) -> None:
@@ -285,7 +288,7 @@ class Gate:
 
     def _alive(self, leave: Pass) -> None:
         """The provider answered, if only to refuse."""
-        if self._breaker.succeeded(probe=leave.probe):
+        if self._breaker.succeeded(leave.probe):
             log.info("lane is well again", lane=self.lane.name)
             self._window.afresh()
             self._tell(None, "well again")
@@ -298,8 +301,7 @@ class Gate:
             self.tokens.told(leave.said.tokens)
         self.calls.accepted(now_s, 1.0, held_back=leave.held_back)
         self.tokens.accepted(now_s, leave.tokens, held_back=leave.held_back)
-        if (rate := self.tokens.limit.rate) is not None:
-            self.tokens.pace.correct(leave.tokens - leave.estimated_tokens, rate * self.share)
+        self.tokens.pace.correct(leave.tokens - leave.estimated_tokens)
 
     def _failed(self, leave: Pass, error: ProviderError) -> None:
         now_s = self._clock.monotonic()
@@ -317,7 +319,7 @@ class Gate:
         if error.retry_after_s is not None:
             self._tell_to_wait(error.retry_after_s, error.code)
         open_s = self._breaker.failed(
-            now_s, probe=leave.probe, for_s=WRONG_KEY_S if isinstance(error, ProviderAuth) else None
+            now_s, leave.probe, for_s=WRONG_KEY_S if isinstance(error, ProviderAuth) else None
         )
         if open_s is not None:
             log.warning("lane opened its breaker", lane=self.lane.name, seconds=round(open_s, 1), code=error.code)
@@ -350,6 +352,8 @@ class Gate:
         if wait_s > 0:
             wait_s += random.uniform(0, min(SPREAD * wait_s, SPREAD_MOST_S))
             self._closed_until_s = max(self._closed_until_s, self._clock.monotonic() + wait_s)
+            if (rate := self.calls.limit.rate) is not None:
+                self.calls.pace.begin(self._closed_until_s, random.random() * (1 - self.share), rate * self.share)
 
     def _well(self) -> None:
         """Another replica's probe was answered."""

@@ -31,7 +31,7 @@ LEAST: Final = 1 / 60
 GUESS: Final = 1.0
 # Of what was accepted lately: no refusal says that the provider gives so much less than it just gave.
 AT_LEAST: Final = 0.7
-# Of the calls accepted lately: so many were held back where there was work for more, and what was accepted is the limit.
+# Where so many of the calls accepted lately were held back, for so long, what was accepted is what there is.
 BUSY: Final = 0.9
 BUSY_S: Final = 5.0
 # Of the way to another replica's view, at each of its reports.
