@@ -8,8 +8,6 @@ from uuid import UUID
 
 import structlog
 
-from shared.errors import ForebayError
-
 log = structlog.stdlib.get_logger(__name__)
 T = TypeVar("T")
 
@@ -37,13 +35,15 @@ class Calls(Generic[T]):
         if task is None:
             task = asyncio.create_task(begin(), name=f"request {request_id}")
             self._under_way[request_id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(request_id, None))
+            task.add_done_callback(lambda done: self._ended(request_id, done))
         self._waiting[request_id] += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled() and self._waiting[request_id] == 1:
-                self.leave(self._see_to_the_end(request_id, task))
+            if (
+                task.done() and not task.cancelled() and self._waiting[request_id] == 1
+            ):  # it ended for somebody who was cancelled just then
+                self._orphan(request_id, task)
             raise
         finally:
             self._waiting[request_id] -= 1
@@ -54,7 +54,7 @@ class Calls(Generic[T]):
         """Let something go on by itself."""
         task = asyncio.create_task(work)
         self._left.add(task)
-        task.add_done_callback(self._left.discard)
+        task.add_done_callback(self._done)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,11 +66,25 @@ class Calls(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _see_to_the_end(self, request_id: UUID, task: "asyncio.Task[T]") -> None:
+    def _ended(self, request_id: UUID, task: "asyncio.Task[T]") -> None:
+        if self._waiting[request_id] or task.cancelled():
+            del self._under_way[request_id]
+        else:
+            self._orphan(request_id, task)
+
+    def _orphan(self, request_id: UUID, task: "asyncio.Task[T]") -> None:
+        """Nobody has the outcome of work that ended."""
+        self._under_way[request_id] = task
+        self.leave(self._hand_over(request_id, task))
+
+    async def _hand_over(self, request_id: UUID, task: "asyncio.Task[T]") -> None:
+        """Until it is taken, who gets the request again has it from here."""
         try:
-            outcome = await task
-        except ForebayError as error:
-            log.info("nobody waits for what failed", request_id=str(request_id), code=error.code)
-            return
-        if not self._waiting[request_id]:
-            await self._orphaned(outcome)
+            await self._orphaned(await task)
+        finally:
+            del self._under_way[request_id]
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._left.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("nobody waits for what failed", error=repr(error))
