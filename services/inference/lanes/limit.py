@@ -20,7 +20,7 @@ MOMENT_S: Final = 1.0
 # The steps up double each time so many seconds, and so many calls that were held back, have passed without a refusal:
 # of a slow lane not to be refused for some seconds is no news.
 DOUBLE_EVERY_S: Final = 5.0
-DOUBLE_EVERY_CALLS: Final = 40
+DOUBLE_EVERY_CALLS: Final = 60
 MOST_DOUBLINGS: Final = 8
 # Of what was declared or told: room for timers, clocks, and calls on their way.
 HEADROOM: Final = 0.985
@@ -86,7 +86,7 @@ class Limit:
         if self._learned is None:
             return
         if now_s - self._moment_s >= MOMENT_S:
-            self._learned = max(self._learned, AT_LEAST * self.accepted_per_second(now_s))
+            self._learned = max(self._learned, self._surely(now_s))
         if held_back <= 0:
             return
         self._held_back += held_back
@@ -109,7 +109,7 @@ class Limit:
         after = before * math.exp(-step)
         if self._busy(now_s):
             after = min(after, gives)
-        self._learned = max(after, AT_LEAST * gives, LEAST)
+        self._learned = max(after, self._surely(now_s, under_way), LEAST)
 
     def adopt(self, rate: float) -> None:
         """Another replica's view, for one that has none of its own; else a little of the way towards it.
@@ -126,6 +126,11 @@ class Limit:
             self._waited -= waited
         seconds = min(MEASURED_S, max(MOMENT_S, now_s - self._began_s))
         return (max(0.0, self._sum) + under_way) / seconds
+
+    def _surely(self, now_s: float, under_way: float = 0.0) -> float:
+        """What it gives at the least: of a slow lane it matters whether one call more fell into the time measured."""
+        first = self._accepted[0][1] if self._accepted else 0.0
+        return AT_LEAST * self.accepted_per_second(now_s, under_way - first)
 
     def _busy(self, now_s: float) -> bool:
         """Whether there was work for more than was accepted, for long enough to tell."""
