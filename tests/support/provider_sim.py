@@ -15,7 +15,7 @@ from services.inference.errors import ProviderUnreachable, RateLimited
 from services.inference.lanes.gate import Busy
 from services.inference.lanes.lanes import Lanes
 from services.inference.lanes.said import Allowance, Said
-from shared.events import LaneReported
+from shared.events import Event, LaneReported
 from tests.support import make
 from tests.support.virtual_time import LoopClock
 
@@ -134,7 +134,7 @@ class Fleet:
         while True:
             event = await lanes._unsaid.get()
             for other in self.replicas:
-                loop.call_later(HOP_S, lambda to=other, event=event: asyncio.ensure_future(to.heard(event)))
+                loop.call_later(HOP_S, _deliver, other, event)
 
     async def _call(self, lanes: Lanes) -> None:
         gate = lanes.gates[LANE]
@@ -146,6 +146,11 @@ class Fleet:
                 await asyncio.sleep(ASIDE_S)
             except (RateLimited, ProviderUnreachable):
                 pass
+
+
+def _deliver(event_to: Lanes, event: Event) -> None:
+    task = asyncio.ensure_future(event_to.heard(event))
+    task.add_done_callback(asyncio.Future.result)  # a failure is not to pass unseen
 
 
 async def under_load(
