@@ -1027,7 +1027,7 @@ class Counted(Model):
 
     Attributes:
         accepted: what the provider took.
-        held_back: of that, what had waited for the pace: only this says that more may be tried.
+        held_back: calls of those that had waited for the pace: only this says that more may be tried.
         refused: what it refused.
         learned: per second, this replica's view of what the provider gives; null while it never refused.
         told: per second, as the provider's headers say; null where they say nothing.

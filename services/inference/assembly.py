@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Self
+
+import structlog
 
 from services.inference.caller import Caller, Completes
 from services.inference.calls import Calls
@@ -14,12 +17,16 @@ from services.inference.shadow import Shadows
 from shared.broker import Broker
 from shared.cancellation import Cancellations
 from shared.clock import Clock
+from shared.consumer import pause_s
+from shared.errors import BrokerError
 from shared.events import Event
 from shared.policy import Policy
 from shared.publishing import publish
 
 if TYPE_CHECKING:
     from shared.database import Pool
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,17 @@ class Replica:
         """
 
         async def say(events: Sequence[Event]) -> None:
-            await publish(broker, events, source="inference", now=clock.now())
+            """Publish what no delivery stands for any more: so it is tried until the broker has it."""
+            for tries in count(1):
+                try:
+                    await publish(broker, events, source="inference", now=clock.now())
+                except BrokerError as error:
+                    log.warning("could not publish", tries=tries, code=error.code, error=str(error))
+                    if not error.retryable:
+                        return
+                    await clock.sleep(pause_s(tries))
+                else:
+                    return
 
         lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
         cancelled = Cancellations(clock)

@@ -11,6 +11,7 @@ import structlog
 from services.inference.completion import Completion
 from services.inference.errors import Cancelled, DeadlineExceeded
 from services.inference.lanes.choice import Candidate
+from services.inference.lanes.gate import Busy
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import CacheFilled, Event, Request, RequestRouted
@@ -53,17 +54,19 @@ class Caller:
     async def call(self, event: RequestRouted, on: Candidate, left_s: float) -> Completion:
         """The answer to a request.
 
-        Where its deadline passes during the call, that goes on: its answer is kept for others.
+        Where its deadline passes during the call, that goes on: its answer is kept for others. Where it passes before
+        the call has left, none is made.
 
         Raises:
-            Busy: the lane is to be left alone.
+            Busy: the lane is to be left alone, or its turn would come after the deadline.
             ProviderError: the call failed.
             DeadlineExceeded: the request's deadline passed.
             Cancelled: the request is needed no more; nothing was spent.
         """
         if math.isinf(left_s):
-            return await self._counted(event.request, on, left_s)
-        work = asyncio.create_task(self._counted(event.request, on, left_s))
+            return await self._counted(event.request, on)
+        left = asyncio.Event()
+        work = asyncio.create_task(self._counted(event.request, on, left))
         timer = asyncio.create_task(self._clock.sleep(left_s))
         try:
             await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,25 +77,33 @@ class Caller:
             raise
         finally:
             timer.cancel()
+        if not left.is_set():
+            work.cancel()
+            raise Busy(on.lane.name, max(on.gate.wait_s(), left_s))
         self._leave(self._late(event, on, work))
         raise DeadlineExceeded("the deadline passed during the call")
 
-    async def once(self, request: Request, on: Candidate, *, left_s: float = math.inf) -> Completion:
-        """One call when the lane lets it; raises Busy, Cancelled and ProviderError."""
-        async with on.gate.call(expected_tokens(request, on.terms), patience_s=PATIENCE_S, left_s=left_s) as leave:
+    async def once(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
+        """One call when the lane lets it, which sets ``left``; raises Busy, Cancelled and ProviderError."""
+        async with on.gate.call(expected_tokens(request, on.terms), patience_s=PATIENCE_S) as leave:
             if self._cancelled(request.id):
                 raise Cancelled(f"request {request.id} is needed no more")
+            if left is not None:
+                left.set()
             completion = await self._provider.complete(request, on.terms, on.lane, timeout_s=on.terms.timeout_s)
             leave.tokens = float(completion.usage.input_tokens + completion.usage.output_tokens)
             leave.said = completion.said
         return completion
 
-    async def _counted(self, request: Request, on: Candidate, left_s: float) -> Completion:
+    async def _counted(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
         outcome = "ok"
         try:
-            completion = await self.once(request, on, left_s=left_s)
+            completion = await self.once(request, on, left)
         except ForebayError as error:
             outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
             raise
         finally:
             metrics.CALLS.labels(on.tier, on.lane.name, outcome).inc()

@@ -8,8 +8,6 @@ from uuid import UUID
 
 import structlog
 
-from shared.errors import ForebayError
-
 log = structlog.stdlib.get_logger(__name__)
 T = TypeVar("T")
 # A request, and the number of its run.
@@ -39,13 +37,15 @@ class Calls(Generic[T]):
         if task is None:
             task = asyncio.create_task(begin(), name=f"request {run[0]}")
             self._under_way[run] = task
-            task.add_done_callback(lambda _: self._under_way.pop(run, None))
+            task.add_done_callback(lambda done: self._ended(run, done))
         self._waiting[run] += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled() and self._waiting[run] == 1:
-                self.leave(self._see_to_the_end(run, task))
+            if (
+                task.done() and not task.cancelled() and self._waiting[run] == 1
+            ):  # it ended for somebody who was cancelled just then
+                self._orphan(run, task)
             raise
         finally:
             self._waiting[run] -= 1
@@ -56,7 +56,7 @@ class Calls(Generic[T]):
         """Let something go on by itself."""
         task = asyncio.create_task(work)
         self._left.add(task)
-        task.add_done_callback(self._left.discard)
+        task.add_done_callback(self._done)
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,11 +68,25 @@ class Calls(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _see_to_the_end(self, run: Run, task: "asyncio.Task[T]") -> None:
+    def _ended(self, run: Run, task: "asyncio.Task[T]") -> None:
+        if self._waiting[run] or task.cancelled():
+            del self._under_way[run]
+        else:
+            self._orphan(run, task)
+
+    def _orphan(self, run: Run, task: "asyncio.Task[T]") -> None:
+        """Nobody has the outcome of work that ended."""
+        self._under_way[run] = task
+        self.leave(self._hand_over(run, task))
+
+    async def _hand_over(self, run: Run, task: "asyncio.Task[T]") -> None:
+        """Until it is taken, who gets the request again has it from here."""
         try:
-            outcome = await task
-        except ForebayError as error:
-            log.info("nobody waits for what failed", request_id=str(run[0]), code=error.code)
-            return
-        if not self._waiting[run]:
-            await self._orphaned(outcome)
+            await self._orphaned(await task)
+        finally:
+            del self._under_way[run]
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._left.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("nobody waits for what failed", error=repr(error))

@@ -22,6 +22,8 @@ from shared.policy.section import Section
 LOCAL: Final = "local/"
 # What a tier with one lane may say of it, beside its model.
 ONE_LANE: Final = ("requests_per_minute", "tokens_per_minute", "concurrency")
+# Stands in while the fault of a lane without a model is told.
+_UNKNOWN: Final = "?"
 # Of a lane; other than a tier's it is no word of a routing key: by default it is litellm's name of the model.
 LaneName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -137,7 +139,7 @@ class Tier(Section):
 
     model: Annotated[str, Field(min_length=1)]
     price_as: str | None = None
-    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)]
+    lanes: tuple[Lane, ...]
     fall_back: Word | None = None
     cascade: CascadePolicy | None = None
     max_output_tokens: PositiveInt = 512
@@ -160,9 +162,12 @@ class Tier(Section):
         if model is not None or of_one:
             said = next(iter(of_one), "model")
             raise ValueError(f"{said}: with lanes each of them has its own; say it there")
-        named = [_named(lane, price_as) for lane in lanes] if isinstance(lanes, list | tuple) else lanes
-        first = min(named, key=_order, default=None) if isinstance(named, list) else None
-        return {**data, "lanes": named, "model": first.get("model") if isinstance(first, Mapping) else None}
+        if not isinstance(lanes, list | tuple) or not lanes:
+            raise ValueError("lanes: list at least one, each a table [[tiers.….lanes]] with its model")
+        named = [_named(lane, price_as) for lane in lanes]
+        first = min(named, key=_order)
+        known = first.get("model") if isinstance(first, Mapping) else None
+        return {**data, "lanes": named, "model": known if known and isinstance(known, str) else _UNKNOWN}
 
     @model_validator(mode="after")
     def _lanes_differ(self) -> Self:

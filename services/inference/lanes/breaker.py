@@ -18,6 +18,10 @@ OPEN_LONGEST_S: Final = 10.0
 JITTER: Final = 0.2
 
 
+class Probe:
+    """The one call that tries whether a lane whose breaker was open works again."""
+
+
 class Breaker:
     """Whether a lane may be called."""
 
@@ -26,7 +30,7 @@ class Breaker:
         self._in_a_row = 0
         self._open_until_s: float | None = None
         self._open_s = 0.0
-        self._probing = False
+        self._probe: Probe | None = None
 
     @property
     def closed(self) -> bool:
@@ -37,49 +41,51 @@ class Breaker:
         """Seconds until a call may be made; infinite while a probe is under way."""
         if self._open_until_s is None:
             return 0.0
-        return float("inf") if self._probing else max(0.0, self._open_until_s - now_s)
+        return float("inf") if self._probe else max(0.0, self._open_until_s - now_s)
 
-    def begin(self) -> bool:
-        """A call is being made; True if it is the probe."""
-        self._probing = not self.closed
-        return self._probing
+    def begin(self) -> Probe | None:
+        """A call is being made; what it is if it is the probe."""
+        self._probe = None if self.closed else Probe()
+        return self._probe
 
-    def succeeded(self, *, probe: bool) -> bool:
+    def succeeded(self, probe: Probe | None) -> bool:
         """A call worked; True if that closes it. One that left before it opened says nothing of now."""
         self._in_a_row = 0
         self._last.append(True)
-        if probe:
+        closes = probe is not None and probe is self._probe
+        if closes:
             self.close()
-        return probe
+        return closes
 
-    def failed(self, now_s: float, *, probe: bool, for_s: float | None = None) -> float | None:
+    def failed(self, now_s: float, probe: Probe | None, *, for_s: float | None = None) -> float | None:
         """A call failed for the lane's own fault; seconds it is open now, if that opens it (again).
 
         ``for_s``: open at once and for so long, for what does not pass by itself.
         """
         self._in_a_row += 1
         self._last.append(False)
-        if not self.closed and not probe:
+        probed = probe is not None and probe is self._probe
+        if not self.closed and not probed:
             return None  # left before it opened
         failures = self._last.count(False)
         often = failures >= IN_A_ROW and failures >= FAILED_SHARE * len(self._last)
-        if for_s is None and not probe and self._in_a_row < IN_A_ROW and not often:
+        if for_s is None and not probed and self._in_a_row < IN_A_ROW and not often:
             return None
         self._open_s = min(OPEN_LONGEST_S, max(OPEN_FIRST_S, 2 * self._open_s))
         open_s = (self._open_s if for_s is None else for_s) * random.uniform(1 - JITTER, 1 + JITTER)
         self._open_until_s = now_s + open_s
-        self._probing = False
+        self._probe = None
         return open_s
 
     def open(self, until_s: float) -> None:
         """Another replica found the lane broken."""
-        if not self._probing:
+        if self._probe is None:
             self._open_until_s = max(until_s, self._open_until_s or until_s)
 
-    def abandoned(self, *, probe: bool) -> None:
+    def abandoned(self, probe: Probe | None) -> None:
         """A call ended that tells nothing of the lane: if it was the probe, the next one is."""
-        if probe:
-            self._probing = False
+        if probe is self._probe:
+            self._probe = None
 
     def close(self) -> None:
         """All is well again: seen here, or said by another replica."""
@@ -87,4 +93,4 @@ class Breaker:
         self._in_a_row = 0
         self._open_until_s = None
         self._open_s = 0.0
-        self._probing = False
+        self._probe = None

@@ -1,7 +1,6 @@
 """One lane as one replica sees it: when a call may go, and what its end teaches."""
 
 import asyncio
-import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from services.inference.errors import ProviderAuth, ProviderError, ProviderMissing, RateLimited
-from services.inference.lanes.breaker import Breaker
+from services.inference.lanes.breaker import Breaker, Probe
 from services.inference.lanes.limit import Limit
 from services.inference.lanes.pacing import Pace
 from services.inference.lanes.said import Allowance, Said
@@ -38,6 +37,8 @@ WRONG_KEY_S: Final = 60.0
 DOZE_S: Final = 0.25
 # Weight of the newest call in the running mean of their durations.
 NEWEST: Final = 0.1
+# Of less than so many seconds it can't be told what is wanted: then the last report still holds.
+MEASURED_S: Final = 0.5
 # Until the other replicas were heard, seconds after the start.
 LISTEN_S: Final = 1.5
 
@@ -68,8 +69,8 @@ class Quota:
         self._unsaid = Counted()
 
     def accepted(self, now_s: float, amount: float, *, held_back: bool) -> None:
-        """So much was accepted."""
-        held = amount if held_back else 0.0
+        """One call was accepted that cost so much."""
+        held = 1.0 if held_back else 0.0
         self.limit.accepted(now_s, amount, held_back=held)
         self._count(accepted=amount, held_back=held)
 
@@ -89,6 +90,9 @@ class Quota:
             self.limit.told(counted.told)
         if counted.accepted:
             self.limit.accepted(now_s, counted.accepted, held_back=counted.held_back)
+        if counted.learned is not None and self.limit.learned is None:
+            self.limit.adopt(counted.learned)  # what was refused is in it
+            return
         if counted.refused:
             self.limit.refused(now_s, counted.refused)
         if counted.learned is not None:
@@ -114,7 +118,7 @@ class Pass:
         estimated_tokens: it may use.
         held_back: whether it had to wait for the pace.
         window_full: whether it had to wait for the end of another.
-        probe: whether it is the one that tries a lane whose breaker was open.
+        probe: what it is if it is the one that tries a lane whose breaker was open.
         tokens: what it did use, once that is known.
         said: what the provider said of its limits.
     """
@@ -122,7 +126,7 @@ class Pass:
     estimated_tokens: float
     held_back: bool
     window_full: bool
-    probe: bool
+    probe: Probe | None
     tokens: float
     said: Said | None = None
 
@@ -149,6 +153,7 @@ class Gate:
         self._waiting = 0
         self._entered = 0
         self._reported_s = now_s
+        self._wants = 0.0
         self._call_s = 1.0
 
     def wait_s(self) -> float:
@@ -159,19 +164,18 @@ class Gate:
         return wait_s
 
     @asynccontextmanager
-    async def call(self, tokens: float, *, patience_s: float, left_s: float = math.inf) -> AsyncIterator[Pass]:
+    async def call(self, tokens: float, *, patience_s: float) -> AsyncIterator[Pass]:
         """A block that makes one call: waits until it may, and learns from how it ends.
 
         Args:
             tokens: that it will use, estimated.
             patience_s: seconds to wait for a lane that is to be left alone. For its turn on one that is well a call
                 waits as long as it takes: it would have to anywhere, and the number of callers is bounded.
-            left_s: seconds to wait at all.
 
         Raises:
             Busy: it would have to wait for longer.
         """
-        leave = await self._enter(tokens, patience_s, self._clock.monotonic() + left_s)
+        leave = await self._enter(tokens, patience_s)
         began_s = self._clock.monotonic()
         try:
             yield leave
@@ -179,7 +183,7 @@ class Gate:
             self._failed(leave, error)
             raise
         except BaseException:
-            self._breaker.abandoned(probe=leave.probe)
+            self._breaker.abandoned(leave.probe)
             raise
         else:
             call_s = self._clock.monotonic() - began_s
@@ -195,11 +199,12 @@ class Gate:
         if signal.by == self._replica:
             return
         if signal.until is None:
-            self._well()
-            return
-        self._leave_alone(signal.until)
-        if signal.broken:
-            self._breaker.open(self._closed_until_s)
+            self._well(all_of_it=signal.by is None)
+        elif signal.broken:
+            self._breaker.open(self._clock.monotonic() + self._spread_s(signal.until))
+        else:
+            self._leave_alone(signal.until)
+        self._freed.set()
 
     @property
     def well(self) -> bool:
@@ -224,12 +229,13 @@ class Gate:
     def report(self) -> LaneReport:
         """What this replica wants of the lane, and what it saw there since it was last asked."""
         now_s = self._clock.monotonic()
-        elapsed_s = max(DOZE_S, now_s - self._reported_s)
-        wants = (self._entered + self._waiting) / elapsed_s
-        self._entered, self._reported_s = 0, now_s
-        return LaneReport(wants=wants, calls=self.calls.report(), tokens=self.tokens.report())
+        elapsed_s = now_s - self._reported_s
+        if elapsed_s >= MEASURED_S:
+            self._wants = (self._entered + self._waiting) / elapsed_s
+            self._entered, self._reported_s = 0, now_s
+        return LaneReport(wants=self._wants, calls=self.calls.report(), tokens=self.tokens.report())
 
-    async def _enter(self, tokens: float, patience_s: float, until_s: float) -> Pass:
+    async def _enter(self, tokens: float, patience_s: float) -> Pass:
         began_s = self._clock.monotonic()
         held_back = window_full = False
         self._waiting += 1
@@ -237,11 +243,11 @@ class Gate:
             async with self._turn:
                 while True:
                     now_s, barred_s = self._clock.monotonic(), self._barred_s()
-                    if now_s >= until_s or (barred_s and now_s - began_s >= patience_s):
+                    if barred_s and now_s - began_s >= patience_s:
                         raise Busy(self.lane.name, barred_s)
                     if (wait_s := max(barred_s, self._paced_s())) > 0:
                         held_back |= not barred_s
-                        await self._clock.sleep(min(wait_s, DOZE_S, until_s - now_s))
+                        await self._clock.sleep(min(wait_s, DOZE_S))
                     elif self._window.full(self.share):
                         window_full = True
                         self._freed.clear()
@@ -253,8 +259,8 @@ class Gate:
             self._waiting -= 1
         return Pass(tokens, held_back, window_full, probe, tokens)
 
-    def _leave(self, tokens: float) -> bool:
-        """A call leaves; whether it is the breaker's probe."""
+    def _leave(self, tokens: float) -> Probe | None:
+        """A call leaves; what it is if it is the breaker's probe."""
         self._entered += 1
         self._window.under_way += 1
         now_s = self._clock.monotonic()
@@ -272,9 +278,9 @@ class Gate:
         """Seconds until the pace lets the next call go, after those that wait already."""
         now_s, wait_s = self._clock.monotonic(), 0.0
         if (rate := self.calls.limit.rate) is not None:
-            wait_s = self.calls.pace.wait_s(now_s, behind=behind, rate=rate * self.share)
-        if self.tokens.limit.rate is not None:
-            wait_s = max(wait_s, self.tokens.pace.wait_s(now_s))
+            wait_s = self.calls.pace.wait_s(now_s, rate * self.share, behind=behind)
+        if (rate := self.tokens.limit.rate) is not None:
+            wait_s = max(wait_s, self.tokens.pace.wait_s(now_s, rate * self.share))
         return wait_s
 
     def _worked(self, leave: Pass) -> None:
@@ -285,7 +291,7 @@ class Gate:
 
     def _alive(self, leave: Pass) -> None:
         """The provider answered, if only to refuse."""
-        if self._breaker.succeeded(probe=leave.probe):
+        if self._breaker.succeeded(leave.probe):
             log.info("lane is well again", lane=self.lane.name)
             self._window.afresh()
             self._tell(None, "well again")
@@ -298,8 +304,7 @@ class Gate:
             self.tokens.told(leave.said.tokens)
         self.calls.accepted(now_s, 1.0, held_back=leave.held_back)
         self.tokens.accepted(now_s, leave.tokens, held_back=leave.held_back)
-        if (rate := self.tokens.limit.rate) is not None:
-            self.tokens.pace.correct(leave.tokens - leave.estimated_tokens, rate * self.share)
+        self.tokens.pace.correct(leave.tokens - leave.estimated_tokens)
 
     def _failed(self, leave: Pass, error: ProviderError) -> None:
         now_s = self._clock.monotonic()
@@ -317,7 +322,7 @@ class Gate:
         if error.retry_after_s is not None:
             self._tell_to_wait(error.retry_after_s, error.code)
         misconfigured = isinstance(error, ProviderAuth | ProviderMissing)
-        open_s = self._breaker.failed(now_s, probe=leave.probe, for_s=WRONG_KEY_S if misconfigured else None)
+        open_s = self._breaker.failed(now_s, leave.probe, for_s=WRONG_KEY_S if misconfigured else None)
         if open_s is not None:
             log.warning("lane opened its breaker", lane=self.lane.name, seconds=round(open_s, 1), code=error.code)
             self._tell(self._clock.now() + timedelta(seconds=open_s), error.code, broken=True)
@@ -344,15 +349,21 @@ class Gate:
         self._tell(until, reason)
 
     def _leave_alone(self, until: datetime) -> None:
-        """Until then, and a little longer: not all replicas at once."""
-        wait_s = (until - self._clock.now()).total_seconds()
-        if wait_s > 0:
-            wait_s += random.uniform(0, min(SPREAD * wait_s, SPREAD_MOST_S))
+        if (wait_s := self._spread_s(until)) > 0:
             self._closed_until_s = max(self._closed_until_s, self._clock.monotonic() + wait_s)
+            self._freed.set()  # who waits for the end of a call is to see it
+            if (rate := self.calls.limit.rate) is not None:
+                self.calls.pace.begin(self._closed_until_s, random.random() * (1 - self.share), rate * self.share)
 
-    def _well(self) -> None:
-        """Another replica's probe was answered."""
-        self._closed_until_s = self._clock.monotonic()
+    def _spread_s(self, until: datetime) -> float:
+        """Seconds until then, and a little longer: not all replicas at once. Zero for a word that comes too late."""
+        wait_s = max(0.0, (until - self._clock.now()).total_seconds())
+        return wait_s + random.uniform(0, min(SPREAD * wait_s, SPREAD_MOST_S))
+
+    def _well(self, *, all_of_it: bool) -> None:
+        """Another replica's probe was answered; with ``all_of_it`` no pause that a provider asked for counts."""
+        if all_of_it:
+            self._closed_until_s = self._clock.monotonic()
         if not self._breaker.closed:
             self._breaker.close()
             self._window.afresh()

@@ -17,8 +17,10 @@ STEP: Final = 0.03
 # Refusals of one moment are one piece of news: calls that left before it was heard.
 MOST_DOWN: Final = 0.7
 MOMENT_S: Final = 1.0
-# The steps up double each time so many seconds have passed without a refusal.
+# The steps up double each time so many seconds, and so many calls that were held back, have passed without a refusal:
+# of a slow lane not to be refused for some seconds is no news.
 DOUBLE_EVERY_S: Final = 5.0
+DOUBLE_EVERY_CALLS: Final = 60
 MOST_DOUBLINGS: Final = 8
 # Of what was declared or told: room for timers, clocks, and calls on their way.
 HEADROOM: Final = 0.985
@@ -29,6 +31,9 @@ LEAST: Final = 1 / 60
 GUESS: Final = 1.0
 # Of what was accepted lately: no refusal says that the provider gives so much less than it just gave.
 AT_LEAST: Final = 0.7
+# Where so many of the calls accepted lately were held back, for so long, what was accepted is what there is.
+BUSY: Final = 0.9
+BUSY_S: Final = 5.0
 # Of the way to another replica's view, at each of its reports.
 PULL: Final = 0.1
 
@@ -44,7 +49,10 @@ class Limit:
         self._began_s = self._refused_s = now_s
         self._moment_s = -math.inf
         self._down = 0.0
-        self._accepted: deque[tuple[float, float]] = deque()
+        self._accepted: deque[tuple[float, float, bool]] = deque()
+        self._held_back = 0.0
+        self._sum = 0.0
+        self._waited = 0
 
     @property
     def learned(self) -> float | None:
@@ -69,13 +77,21 @@ class Limit:
         self._told = per_second
 
     def accepted(self, now_s: float, amount: float, *, held_back: float) -> None:
-        """So much was accepted just now, of which ``held_back`` had waited for the pace."""
+        """So much was accepted just now, in calls of which ``held_back`` had waited for the pace."""
         if self._accepted and now_s - self._accepted[-1][0] > DOUBLE_EVERY_S:
-            self._refused_s = now_s  # a lane that was away: that nothing was refused says nothing
-        self._accepted.append((now_s, amount))
-        if self._learned is None or held_back <= 0:
+            self._news(now_s)  # a lane that was away: that nothing was refused says nothing
+        self._accepted.append((now_s, amount, held_back > 0))
+        self._sum += amount
+        self._waited += held_back > 0
+        if self._learned is None:
             return
-        doublings = min(MOST_DOUBLINGS, (now_s - self._refused_s) // DOUBLE_EVERY_S)
+        if now_s - self._moment_s >= MOMENT_S:
+            self._learned = max(self._learned, self._surely(now_s))
+        if held_back <= 0:
+            return
+        self._held_back += held_back
+        calm = min((now_s - self._refused_s) // DOUBLE_EVERY_S, self._held_back // DOUBLE_EVERY_CALLS)
+        doublings = min(MOST_DOUBLINGS, calm)
         self._learned *= math.exp(STEP * REFUSED_SHARE * held_back * 2**doublings)
         ceiling = min((limit for limit in (self._declared, self._told) if limit is not None), default=math.inf)
         if self._learned >= ceiling:
@@ -85,12 +101,15 @@ class Limit:
         """So many were refused just now, while so much was under way that was taken as far as is known."""
         if now_s - self._moment_s >= MOMENT_S:
             self._moment_s, self._down = now_s, 0.0
-        self._refused_s = now_s
+        self._news(now_s)
         step = min(STEP * amount, MOST_DOWN - self._down)
         self._down += step
         gives = self.accepted_per_second(now_s, under_way)
         before = self.rate if self.rate is not None else max(gives, GUESS)
-        self._learned = max(before * math.exp(-step), AT_LEAST * gives, LEAST)
+        after = before * math.exp(-step)
+        if self._busy(now_s):
+            after = min(after, gives)
+        self._learned = max(after, self._surely(now_s, under_way), LEAST)
 
     def adopt(self, rate: float) -> None:
         """Another replica's view, for one that has none of its own; else a little of the way towards it.
@@ -102,6 +121,22 @@ class Limit:
     def accepted_per_second(self, now_s: float, under_way: float = 0.0) -> float:
         """What was accepted lately, over all replicas."""
         while self._accepted and self._accepted[0][0] < now_s - MEASURED_S:
-            self._accepted.popleft()
+            _, amount, waited = self._accepted.popleft()
+            self._sum -= amount
+            self._waited -= waited
         seconds = min(MEASURED_S, max(MOMENT_S, now_s - self._began_s))
-        return (sum(amount for _, amount in self._accepted) + under_way) / seconds
+        return (max(0.0, self._sum) + under_way) / seconds
+
+    def _surely(self, now_s: float, under_way: float = 0.0) -> float:
+        """What it gives at the least: of a slow lane it matters whether one call more fell into the time measured."""
+        first = self._accepted[0][1] if self._accepted else 0.0
+        return AT_LEAST * self.accepted_per_second(now_s, under_way - first)
+
+    def _busy(self, now_s: float) -> bool:
+        """Whether there was work for more than was accepted, for long enough to tell."""
+        long = bool(self._accepted) and now_s - self._accepted[0][0] >= BUSY_S
+        return long and self._waited >= BUSY * len(self._accepted)
+
+    def _news(self, now_s: float) -> None:
+        """From now on it counts for how long nothing is refused."""
+        self._refused_s, self._held_back = now_s, 0.0

@@ -1,8 +1,9 @@
 """Even pacing: calls leave at a rate, not in bursts.
 
-The generic cell rate algorithm (ITU-T I.371): each call has a theoretical time of arrival, one interval after the one
-before it. A call that is early waits; time that was not used is gone, but for a tolerance that covers timers. So after
-an outage no more calls leave per second than before it.
+The generic cell rate algorithm (ITU-T I.371) as a leaky bucket: each call fills it by what it costs, and it runs out at
+the rate; the next call leaves when it is empty. Time that was not used is gone, but for a tolerance that covers timers.
+So after an outage no more calls leave per second than before it. What is in the bucket is an amount and no time, so
+that a call waits by the rate of now, whatever that was when the one before it left.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Final
 
 # Seconds a call may be late without the next ones being late too: what timers and a busy loop need.
 TOLERANCE_S: Final = 0.02
+# Less than this is no wait: what rounding leaves, which no timer can wait for.
+NO_TIME_S: Final = 1e-6
 
 
 @dataclass(slots=True)
@@ -17,20 +20,29 @@ class Pace:
     """When the next call may leave.
 
     Attributes:
-        next_s: monotonic time from which it may.
+        level: what has to run out before it may.
+        at_s: monotonic time from which that runs out.
     """
 
-    next_s: float = 0.0
+    level: float = 0.0
+    at_s: float = 0.0
 
-    def wait_s(self, now_s: float, *, behind: int = 0, rate: float = 0.0) -> float:
+    def wait_s(self, now_s: float, rate: float, *, behind: int = 0) -> float:
         """Seconds until a call may leave that comes after ``behind`` others, at ``rate`` per second."""
-        queued = behind / rate if behind else 0.0
-        return max(0.0, self.next_s + queued - now_s)
+        wait_s = self.at_s - now_s + (self.level + behind) / rate
+        return wait_s if wait_s > NO_TIME_S else 0.0
 
     def take(self, now_s: float, cost: float, rate: float) -> None:
         """Let one call leave that costs as much (1, or its tokens), of which ``rate`` may leave per second."""
-        self.next_s = max(self.next_s, now_s - TOLERANCE_S) + cost / rate
+        left = self.level - (now_s - self.at_s) * rate
+        self.level = max(left, -TOLERANCE_S * rate) + cost
+        self.at_s = now_s
 
-    def correct(self, cost: float, rate: float) -> None:
+    def correct(self, cost: float) -> None:
         """A call turned out to cost so much more (or, if negative, less) than was taken for it."""
-        self.next_s += cost / rate
+        self.level += cost
+
+    def begin(self, at_s: float, phase: float, rate: float) -> None:
+        """Nobody leaves before then, nor before ``phase`` (of 1) has run out after it: who shares takes turns."""
+        if at_s > self.at_s:
+            self.level, self.at_s = max(phase, self.level - (at_s - self.at_s) * rate), at_s

@@ -1,5 +1,6 @@
 """What a provider says of its limits in the headers of each answer: OpenAI's names, and Anthropic's."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Allowance:
         used = self.limit - self.remaining
         if self.reset_s and used > 0 and used / self.reset_s < SLOWER * self.limit / MINUTE_S:
             return None
-        return self.limit / MINUTE_S or None
+        return self.limit / MINUTE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,22 @@ def _allowance(
         *((f"anthropic-ratelimit-{what}-{part}" for part in ("limit", "remaining", "reset")),),
     ):
         try:
-            return Allowance(float(headers[limit]), float(headers[remaining]), seconds(headers.get(reset, ""), now))
+            numbers = float(headers[limit]), float(headers[remaining])
         except (KeyError, ValueError):
             continue
+        if all(map(math.isfinite, numbers)) and numbers[0] > 0:  # some say -1 for "no limit"
+            return Allowance(*numbers, seconds(headers.get(reset, ""), now))
     return None
 
 
 def seconds(text: str, now: datetime | None = None) -> float | None:
     """Seconds of a duration such as ``6m0s``, ``120ms`` or ``1.5``, or until a time (RFC 3339); None for others."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         pass
+    else:
+        return max(0.0, number) if math.isfinite(number) else None
     match = _DURATION.fullmatch(text)
     if match is not None and match[0]:
         return sum(float(part) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True) if part)

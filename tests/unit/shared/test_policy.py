@@ -47,6 +47,20 @@ def test_the_policy_that_ships_is_valid() -> None:
         ("tiers__coalesced", {"model": "x"}, r"tiers\.coalesced"),
         ("tiers__auto", {"model": "x"}, r"tiers\.auto"),
         ("tiers", {}, "tiers"),
+        ("tiers__light", {}, r"tiers\.light\.model"),
+        ("tiers__light", {"lanes": []}, r"tiers\.light: lanes"),
+        ("tiers__light", {"lanes": "x"}, r"tiers\.light: lanes"),
+        ("tiers__light", {"lanes": {"model": "x"}}, r"tiers\.light: lanes"),
+        ("tiers__light", {"lanes": ["x"]}, r"tiers\.light\.lanes\.0"),
+        ("tiers__light", {"lanes": [{"name": "a"}]}, r"tiers\.light\.lanes\.0\.model"),
+        ("tiers__light", {"lanes": [{"model": "x", "colour": 1}]}, r"tiers\.light\.lanes\.0\.colour"),
+        ("tiers__light", {"lanes": [{"model": "x", "weight": 0}]}, r"tiers\.light\.lanes\.0\.weight"),
+        ("tiers__light", {"lanes": [{"model": "x", "order": -1}]}, r"tiers\.light\.lanes\.0\.order"),
+        ("tiers__light", {"lanes": [{"model": "x", "concurrency": 0}]}, r"tiers\.light\.lanes\.0\.concurrency"),
+        ("tiers__light", {"lanes": [{"model": "x"}, {"model": "x"}]}, r"tiers\.light: lanes"),
+        ("tiers__light", {"model": "x", "fall_back": "light"}, r"tiers\.light\.fall_back"),
+        ("tiers__light", {"model": "x", "fall_back": "nobody"}, r"tiers\.light\.fall_back"),
+        ("tiers__light", {"lanes": [{"name": "local/large", "model": "x"}]}, "tiers"),
         ("prices__free", {"input": -1, "output": 0}, r"prices\.free\.input"),
         ("prices__half", {"input": 1}, r"prices\.half\.output"),
         ("router__default", "tiny", "router: default"),
@@ -287,3 +301,29 @@ def test_with_several_lanes_each_says_its_own() -> None:
     lanes = [{"model": "local/tiny"}, {"name": "other", "model": "local/tiny"}]
     with pytest.raises(InvalidPolicy, match=r"tiers\.light: concurrency: .* each of them"):
         make.policy(tiers__light={"lanes": lanes, "concurrency": 3})
+
+
+def test_a_mistake_in_a_lane_is_told_once() -> None:
+    with pytest.raises(InvalidPolicy) as raised:
+        parse_policy(make.policy_data(tiers__light={"lanes": [{"name": "a"}]}))
+    assert str(raised.value) == "tiers.light.lanes.0.model: Field required"
+
+
+def test_a_model_alone_is_short_for_one_lane_of_that_name() -> None:
+    tier = make.policy(tiers__light={"model": "x/y", "price_as": "z"}).tiers["light"]
+    assert [(lane.name, lane.model, lane.priced_model) for lane in tier.lanes] == [("x/y", "x/y", "z")]
+
+
+def test_a_tier_is_called_by_the_model_of_its_first_lane_and_by_any_of_its_lanes() -> None:
+    lanes = [{"model": "x/late", "order": 1}, {"name": "here", "model": "x/first"}]
+    policy = make.policy(tiers__light={"lanes": lanes, "fall_back": "premium"})
+    assert policy.tiers["light"].model == "x/first"
+    assert {policy.tier_of(name) for name in ("here", "x/first", "x/late")} == {"light"}
+
+
+def test_one_lane_may_serve_two_tiers_at_a_place_and_price_of_its_own() -> None:
+    policy = make.policy(
+        tiers__light={"lanes": [{"name": "shared", "model": "x", "order": 1, "weight": 2.0, "price_as": "local/tiny"}]},
+        tiers__premium={"lanes": [{"name": "shared", "model": "x"}]},
+    )
+    assert list(policy.lanes) == ["shared"]
