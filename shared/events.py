@@ -514,6 +514,7 @@ class RequestRouted(RequestEvent):
     Attributes:
         attempts: calls that failed before this one was put aside for later.
         calls: how many there were; more than are listed, where there were many.
+        faults: of these, those that failed for other reasons than the provider's rate limit.
         cascade: what came of cheaper tiers before it was put aside: they are not tried again.
     """
 
@@ -527,6 +528,7 @@ class RequestRouted(RequestEvent):
     freshness: Freshness
     attempts: tuple[Attempt, ...] = ()
     calls: NonNegativeInt = 0
+    faults: NonNegativeInt = 0
     cascade: Cascaded | None = None
 
     @property
@@ -667,6 +669,33 @@ class ResponseFailed(TerminalEvent):
 
 # The code of a request that ended because its client cancelled it.
 CANCELLED = "cancelled"
+
+
+class ResponseLate(Event):
+    """An answer that came after its request's deadline: the request has failed, and this was paid all the same."""
+
+    TYPE = "forebay.response.late.v1"
+    EXCHANGE = RESPONSES
+    MANDATORY = False
+    PATTERN = "response.late"
+
+    request_id: UUID
+    tenant: Word
+    tier: Word
+    lane: str
+    usage: Usage
+    cost_usd: NonNegativeFloat
+    completed_at: AwareDatetime
+
+    @property
+    def subject(self) -> UUID:
+        return self.request_id
+
+    @property
+    def owner(self) -> str:
+        return self.tenant
+
+
 Terminal = ResponseCompleted | ResponseFailed | RequestRejected
 
 
@@ -1114,7 +1143,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         *(RequestAccepted, RequestMissed, RequestRouted, RequestRejected, ShadowRequested),
         *(RequestCancelled, RequestDropped),
-        *(ResponseCompleted, ResponseFailed, ShadowCompleted),
+        *(ResponseCompleted, ResponseFailed, ResponseLate, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
         *(RouterScored, LaneReported, LaneThrottled),
         RequestRated,

@@ -22,6 +22,7 @@ from shared.events import (
     RequestRouted,
     ResponseCompleted,
     ResponseFailed,
+    ResponseLate,
     RouterScored,
     ShadowCompleted,
     ShadowRequested,
@@ -186,6 +187,15 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "rated_at": _LATER,
     },
     RouterScored: {"delta_id": _ID, "scorer": "rules", "scores": {"-100": 12, "250": 3}, "neutral": 9},
+    ResponseLate: {
+        "request_id": _ID,
+        "tenant": "acme",
+        "tier": "premium",
+        "lane": "gpt-4o",
+        "usage": {"input_tokens": 14, "output_tokens": 220},
+        "cost_usd": 0.0022,
+        "completed_at": _LATER,
+    },
     LaneReported: {
         "report_id": "0199e9c0-7c2f-7000-8000-0000000000a1",
         "replica": "5d2f6a0e-4d3b-4c1e-9a51-0c6f1f3f2b10",

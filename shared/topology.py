@@ -110,7 +110,7 @@ EXCHANGES = (REQUESTS, RESPONSES, SIGNALS, DEAD)
 # How long a follower of a request in flight stays away: about as long as a model takes to answer.
 PARKED_S = 2.0
 # How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open.
-PUT_ASIDE_S = (2.0, 10.0, 30.0, 120.0)
+PUT_ASIDE_S = (2.0, 10.0, 30.0, 60.0, 120.0)
 
 SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),))
 ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), delays=(PARKED_S,))
@@ -170,7 +170,8 @@ LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
 def router_events(tiers: Iterable[str]) -> Queue:
     """Each replica's view of what its decisions hang on: scores of all replicas, costs of answers, health of lanes."""
     bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
-    return Queue("", (*bought, Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled")))
+    signals = (Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled"))
+    return Queue("", (*bought, Binding(RESPONSES, "response.late"), *signals))
 
 
 def entries(tiers: Iterable[str]) -> Queue:

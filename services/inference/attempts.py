@@ -5,8 +5,8 @@ Backoff And Jitter, 2015). Longer ones, and those after several in place, are no
 with its attempts and comes again, so that it takes up no worker, and is not lost with one.
 """
 
+import math
 import random
-from datetime import timedelta
 from typing import Final
 
 from services.inference.errors import DeadlineExceeded, GaveUp, ProviderError, RateLimited
@@ -15,6 +15,7 @@ from shared.clock import Clock
 from shared.errors import Park
 from shared.events import Attempt, RequestRouted
 from shared.policy.tiers import Tier
+from shared.topology import PUT_ASIDE_S
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 60.0
@@ -42,6 +43,7 @@ class Attempts:
         self._failed_here: set[str] = set()
         self._slept = 0
         self._later_s: float | None = None
+        self._faults = event.faults
         self.calls = event.calls
 
     @property
@@ -63,16 +65,17 @@ class Attempts:
         """
         if self.left_s <= 0:
             raise DeadlineExceeded(f"the deadline {self._event.request.deadline} has passed")
-        if self._late():
+        if self._time_s <= 0:
             raise GaveUp(self._failures[-1], self._terms.give_up_after_s)
         return self._choice.next(self._event.route.tier, self._event.request.model, self._failed_here)
 
     def failed(self, candidate: Candidate, error: ProviderError) -> None:
         """A call failed."""
         self.calls += 1
+        self._faults += not isinstance(error, RateLimited)
         lane = candidate.lane.name
         self._failed_here.add(lane)
-        self._failures.append(Attempt(lane=lane, code=error.code, message=str(error)[:200], at=self._clock.now()))
+        self._failures.append(Attempt(lane=lane, code=error.code, message=error.told[:200], at=self._clock.now()))
 
     def again(self, error: Exception) -> bool | float:
         """Seconds to the next attempt in place; False for none: stamina's hook."""
@@ -83,7 +86,7 @@ class Attempts:
             return False
         if elsewhere or isinstance(error, RateLimited):
             return AT_ONCE_S  # the lane that refused says itself when it will do
-        wait_s = random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._faults(), 10)))
+        wait_s = random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._faults, 10)))
         self._slept += 1
         if wait_s > IN_PLACE_S or self._slept > IN_PLACE_TIMES:
             self._later_s = wait_s
@@ -102,21 +105,28 @@ class Attempts:
         """The request is to come again after so many seconds, with what was tried; or too late for its deadline."""
         if after_s >= self.left_s:
             return DeadlineExceeded(f"nothing will do before the deadline: {why}")
-        event = self._event.model_copy(update={"attempts": self.failures, "calls": self.calls})
-        return Park(why, after_s=after_s, instead=event)
-
-    def _faults(self) -> int:
-        """Failures in a row but for refusals, which are no reason to give up."""
-        return sum(failure.code != RateLimited.code for failure in self._failures)
+        if after_s >= self._time_s:
+            return GaveUp(self._failures[-1], self._terms.give_up_after_s)
+        in_time = [delay for delay in PUT_ASIDE_S if delay < min(self.left_s, self._time_s)]
+        if not in_time:
+            return DeadlineExceeded(f"nothing will do before the deadline: {why}")
+        event = self._event.model_copy(update={"attempts": self.failures, "calls": self.calls, "faults": self._faults})
+        return Park(why, after_s=next((delay for delay in in_time if delay >= after_s), in_time[-1]), instead=event)
 
     def _spent(self) -> bool:
-        """Whether its tier wants no more attempts: too many failed, or the first one is too long ago."""
-        return self._faults() >= self._terms.attempts or self._late()
+        """Whether its tier wants no more attempts: too many failed, or the first one is too long ago.
 
-    def _late(self) -> bool:
+        Refusals are no reason to give up.
+        """
+        return self._faults >= self._terms.attempts or self._time_s <= 0
+
+    @property
+    def _time_s(self) -> float:
+        """Seconds in which further attempts may begin."""
         if not self._failures:
-            return False
-        return self._clock.now() - self._failures[0].at >= timedelta(seconds=self._terms.give_up_after_s)
+            return math.inf
+        since_s = (self._clock.now() - self._failures[0].at).total_seconds()
+        return self._terms.give_up_after_s - since_s
 
     @property
     def _terms(self) -> Tier:

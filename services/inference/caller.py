@@ -9,18 +9,18 @@ from uuid import UUID, uuid5
 import structlog
 
 from services.inference.completion import Completion
-from services.inference.errors import Cancelled, DeadlineExceeded
+from services.inference.errors import Cancelled, DeadlineExceeded, ProviderError
 from services.inference.lanes.choice import Candidate
 from services.inference.lanes.gate import Busy
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.events import CacheFilled, Event, Request, RequestRouted
+from shared.events import CacheFilled, Event, Request, RequestRouted, ResponseLate
 from shared.policy.tiers import Lane, Tier
 from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
-# Seconds a request holds a worker for a lane that is to be left alone, before it is put aside.
-PATIENCE_S: Final = 5.0
+# Calls of a replica that go on beyond their request's deadline; those beyond are cut off.
+MOST_LATE: Final = 16
 # Of a token, in characters: what prompts have on average (OpenAI's rule of thumb for English).
 CHARS_PER_TOKEN: Final = 4
 
@@ -50,6 +50,7 @@ class Caller:
         self._clock = clock
         self._say = say
         self._leave = leave
+        self._late_calls = 0
 
     async def call(self, event: RequestRouted, on: Candidate, left_s: float) -> Completion:
         """The answer to a request.
@@ -80,14 +81,19 @@ class Caller:
         if not left.is_set():
             work.cancel()
             raise Busy(on.lane.name, max(on.gate.wait_s(), left_s))
-        self._leave(self._late(event, on, work))
+        if self._late_calls < MOST_LATE:
+            self._late_calls += 1
+            self._leave(self._late(event, on, work))
+        else:
+            metrics.LATE.labels("cut").inc()
+            work.cancel()
         raise DeadlineExceeded("the deadline passed during the call")
 
     async def once(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
         """One call when the lane lets it, which sets ``left``; raises Busy, Cancelled and ProviderError."""
-        async with on.gate.call(expected_tokens(request, on.terms), patience_s=PATIENCE_S) as leave:
-            if self._cancelled(request.id):
-                raise Cancelled(f"request {request.id} is needed no more")
+        self._still_needed(request)
+        async with on.gate.call(expected_tokens(request, on.terms), patience_s=on.patience_s) as leave:
+            self._still_needed(request)
             if left is not None:
                 left.set()
             completion = await self._provider.complete(request, on.terms, on.lane, timeout_s=on.terms.timeout_s)
@@ -95,18 +101,17 @@ class Caller:
             leave.said = completion.said
         return completion
 
+    def _still_needed(self, request: Request) -> None:
+        if self._cancelled(request.id):
+            raise Cancelled(f"request {request.id} is needed no more")
+
     async def _counted(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
-        outcome = "ok"
         try:
             completion = await self.once(request, on, left)
-        except ForebayError as error:
-            outcome = error.code
+        except ProviderError as error:
+            metrics.CALLS.labels(on.tier, on.lane.name, error.code).inc()
             raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            metrics.CALLS.labels(on.tier, on.lane.name, outcome).inc()
+        metrics.CALLS.labels(on.tier, on.lane.name, "ok").inc()
         metrics.COST.labels(on.tier, on.lane.name).inc(completion.cost_usd)
         metrics.TOKENS.labels(on.tier, "input").inc(completion.usage.input_tokens)
         metrics.TOKENS.labels(on.tier, "output").inc(completion.usage.output_tokens)
@@ -119,10 +124,22 @@ class Caller:
         except (ForebayError, asyncio.CancelledError) as error:
             metrics.LATE.labels(getattr(error, "code", "cancelled")).inc()
             return
+        finally:
+            self._late_calls -= 1
         metrics.LATE.labels("ok").inc()
-        request = event.request
+        request, now = event.request, self._clock.now()
         log.info("an answer came too late", request_id=str(request.id), tier=on.tier, cost_usd=completion.cost_usd)
+        late = ResponseLate(
+            request_id=request.id,
+            tenant=request.tenant,
+            tier=on.tier,
+            lane=on.lane.name,
+            usage=completion.usage,
+            cost_usd=completion.cost_usd,
+            completed_at=now,
+        )
         if event.key is None or request.cache_control.no_store or event.freshness.ttl_s == 0:
+            await self._say([late])
             return
         filled = CacheFilled(
             entry_id=uuid5(request.id, "late"),
@@ -134,9 +151,9 @@ class Caller:
             tier=on.tier,
             freshness=event.freshness,
             cost_usd=completion.cost_usd,
-            completed_at=self._clock.now(),
+            completed_at=now,
         )
-        await self._say([filled])
+        await self._say([late, filled])
 
 
 def expected_tokens(request: Request, terms: Tier) -> float:

@@ -29,6 +29,7 @@ class ProviderError(ForebayError):
 
     Attributes:
         lane_at_fault: whether the same call may work on another lane.
+        TOLD: what clients are told, where the provider's own words may hold a key or an address inside; None for these.
         retry_after_s: seconds the provider asked us to wait, if it did.
         status: of the provider's answer, if there was one.
         said: what that answer says of the provider's limits.
@@ -36,12 +37,18 @@ class ProviderError(ForebayError):
 
     code = "provider_error"
     lane_at_fault: ClassVar[bool] = True
+    TOLD: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.status = status
         self.said: Said | None = None
+
+    @property
+    def told(self) -> str:
+        """What clients are told; the rest is in the log."""
+        return self.TOLD or str(self)
 
     @property
     def overload(self) -> bool:
@@ -67,6 +74,7 @@ class ProviderUnreachable(ProviderError):
     """No connection, or one that broke before the answer."""
 
     code = "provider_unreachable"
+    TOLD = "the provider can't be reached"
     retryable = True
 
 
@@ -94,12 +102,14 @@ class ProviderAuth(ProviderError):
     """401, 402, 403."""
 
     code = "provider_auth"
+    TOLD = "the provider does not accept the key, or there is no money left behind it"
 
 
 class ProviderMissing(ProviderError):
     """404: no such model, or not for this key."""
 
     code = "provider_missing"
+    TOLD = "the provider has no such model, or not for this key"
 
 
 class ContextWindowExceeded(ProviderError):

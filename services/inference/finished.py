@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 SQL: Final = database.statements(Path(__file__).with_name("finished.sql"))
 PATIENCE_S: Final = 3.0
-MOST_KEPT: Final = 50_000
+# Characters of answers that are kept: of a thousand or more requests, which is those of the last minutes.
+MOST_CHARS: Final = 16_000_000
+# What the rest of a result takes, about.
+BESIDES: Final = 2_000
 # Where RabbitMQ counts the deliveries of a message of a quorum queue before this one.
 DELIVERIES_HEADER: Final = "x-delivery-count"
 
@@ -43,30 +46,46 @@ def arrived(message: Message) -> Arrived:
     return Arrived(event, again)
 
 
+Result = ResponseCompleted | ResponseFailed
+
+
 class Finished:
     """Results as this replica heard of them, or as PostgreSQL has them."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
-        self._heard: OrderedDict[tuple[UUID, int], None] = OrderedDict()
+        self._heard: OrderedDict[tuple[UUID, int], Result] = OrderedDict()
+        self._chars = 0
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of a result; nothing comes of it."""
-        if isinstance(event, ResponseCompleted | ResponseFailed):
-            self._heard[event.request_id, event.replay] = None
-            while len(self._heard) > MOST_KEPT:
-                self._heard.popitem(last=False)
+        if isinstance(event, ResponseCompleted | ResponseFailed) and event.tier is not None:
+            run = event.request_id, event.replay
+            if run not in self._heard:
+                self._heard[run] = event
+                self._chars += _size(event)
+            while self._chars > MOST_CHARS:
+                self._chars -= _size(self._heard.popitem(last=False)[1])
         return ()
 
-    async def result_of(self, request_id: UUID, replay: int) -> Sequence[Event] | None:
-        """What is to be said of a run of a request that has its result; None for one that has none, as far as is known.
+    async def result_of(self, event: RequestRouted) -> Result | None:
+        """What is to be said again of a request that has its result; None for one that has none, as far as is known.
 
-        What was heard on the exchange need not be said again: whoever listens has it. What is in PostgreSQL is said
-        again: who asked may have come back since. A result that is on its way there, from a replica that is gone, is
-        not seen: then the request is bought twice, which ``forebay_requests_seen_again`` counts.
+        It is said again also where it was heard on the exchange: hearing is no proof that the writer's queue has it. A
+        result on its way there from a replica that is gone is not seen: then the request is bought twice, which
+        ``forebay_requests_seen_again`` counts.
         """
-        if (request_id, replay) in self._heard:
-            return ()
+        request = event.request
+        known = self._heard.get((request.id, request.replay)) or await self._written(request.id, request.replay)
+        if known is None:
+            return None
+        # What a row does not keep: who wants to be told, and whom the answer frees.
+        if isinstance(known, ResponseCompleted):
+            return known.model_copy(update={"reply": request.reply, "key": known.key or event.key})
+        exact = event.key.exact if event.key else None
+        return known.model_copy(update={"reply": request.reply, "exact": known.exact or exact})
+
+    async def _written(self, request_id: UUID, replay: int) -> Result | None:
         try:
             async with database.reading("results", patience_s=PATIENCE_S):
                 row = await self._pool.fetchrow(SQL["result"], request_id, replay)
@@ -75,5 +94,8 @@ class Finished:
             return None
         if row is None:
             return None
-        kind = ResponseCompleted if row["status"] == "completed" else ResponseFailed
-        return (kind.model_validate_json(row["body"]),)
+        return (ResponseCompleted if row["status"] == "completed" else ResponseFailed).model_validate_json(row["body"])
+
+
+def _size(event: Result) -> int:
+    return BESIDES + (len(event.output_text) if isinstance(event, ResponseCompleted) else 0)

@@ -57,10 +57,10 @@ class Inference:
         """
         event = arrived.event
         if arrived.again:
-            known = await self._finished.result_of(event.request.id, event.request.replay)
+            known = await self._finished.result_of(event)
             metrics.AGAIN.labels("run" if known is None else "finished").inc()
             if known is not None:
-                return known
+                return (known,)
         return await self._calls.join((event.request.id, event.request.replay), lambda: self._run(event))
 
     async def _run(self, event: RequestRouted) -> Sequence[Event]:
@@ -149,7 +149,7 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: Attempts, now: 
         request_id=request.id,
         tenant=request.tenant,
         code=error.code,
-        message=str(error),
+        message=error.told if isinstance(error, ProviderError) else str(error),
         attempts=attempts.calls,
         failures=attempts.failures,
         tier=event.route.tier,

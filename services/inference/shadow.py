@@ -1,6 +1,6 @@
 """Calls nobody waits for, on behalf of the cache: to audit a hit, or to refresh an entry.
 
-They come last: few at a time, one more attempt at the most, and no event when they fail. What they cost is counted
+They are few at a time, one more attempt at the most, and no event when they fail. What they cost is counted
 apart from what clients' requests cost.
 """
 

@@ -79,9 +79,13 @@ class Ledger:
         seen, mean = self._means.get(tier, (0, 0.0))
         seen += 1
         self._means[tier] = seen, mean + (answer.cost_usd - mean) / min(seen, MEMORY)
+        self.spend(answer.tenant, answer.cost_usd, answer.completed_at)
+
+    def spend(self, tenant: str, usd: float, at: datetime) -> None:
+        """Add what was paid at a time, if that is today and since this replica listens."""
         since = self._heard_since
-        if answer.completed_at.date() == self._today() and (since is None or answer.completed_at >= since):
-            self._spent.add(answer.tenant, answer.cost_usd)
+        if at.date() == self._today() and (since is None or at >= since):
+            self._spent.add(tenant, usd)
 
     def spent(self, tenant: str | None = None) -> float:
         """Dollars spent today, of one tenant or of all."""

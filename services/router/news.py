@@ -12,7 +12,7 @@ from services.router.thresholds import Thresholds
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.events import Event, LaneThrottled, ResponseCompleted, RouterScored
+from shared.events import Event, LaneThrottled, ResponseCompleted, ResponseLate, RouterScored
 from shared.publishing import publish
 from shared.telemetry import metrics
 
@@ -37,6 +37,8 @@ class News:
                 self._thresholds.heard(event)
             case ResponseCompleted():
                 self._ledger.heard(event)
+            case ResponseLate():
+                self._ledger.spend(event.tenant, event.cost_usd, event.completed_at)
             case LaneThrottled():
                 self._health.heard(event)
             case _:

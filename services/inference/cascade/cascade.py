@@ -19,7 +19,7 @@ from services.inference.cascade import agreement
 from services.inference.cascade.validators import Validates, validator
 from services.inference.completion import Completion
 from services.inference.errors import DeadlineExceeded, ProviderError
-from services.inference.lanes.choice import Candidate, Choice
+from services.inference.lanes.choice import PATIENCE_S, Candidate, Choice
 from services.inference.lanes.gate import Busy
 from shared.clock import Clock
 from shared.events import AUTO, Cascaded, Request, RequestRouted, Usage
@@ -143,7 +143,7 @@ class _Tries:
     async def _ask(self, tier: str) -> Answer | None:
         """One answer; None where there is none soon."""
         on = self._choice.next(tier, AUTO, ())
-        if on.tier != tier or not on.gate.well or self._left_s <= 0:
+        if on.tier != tier or not on.gate.well or on.gate.wait_s() > min(PATIENCE_S, self._left_s):
             return None
         try:
             completion = await self._caller.call(self._event, on, self._left_s)

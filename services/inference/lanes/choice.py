@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.inference.lanes.gate import Gate
@@ -10,6 +10,9 @@ from shared.policy.tiers import LOCAL, Lane, Tier
 
 # Seconds a call may wait for a lane while another of its tier is free.
 SPILL_S: Final = 1.0
+# Seconds a request holds a worker for a lane that is to be left alone, before it is put aside: so a whole tier that is
+# away does not send its backlog round and round through the broker.
+PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Candidate:
     terms: Tier
     lane: Lane
     gate: Gate
+    patience_s: float = PATIENCE_S
 
 
 class Choice:
@@ -40,9 +44,9 @@ class Choice:
     def next(self, tier: str, model: str, failed: Collection[str]) -> Candidate:
         """The lane to call now.
 
-        Of the lanes of the tier that are well the first, by order and weight, that is free within a second, or else
-        the one that is free soonest; those that have failed this request come last. Where none of the tier is well, the
-        same of the tier it falls back on. Where none is at all, the one that is said to be back soonest.
+        Of the lanes of the tier that are usable the first, by order and weight, that is free within a second, or else
+        the one that is free soonest; those that have failed this request come last. Where none of the tier is usable,
+        the same of the tier it falls back on. Where none is at all, the one that is said to be back soonest.
 
         Args:
             tier: that the request was routed to.
@@ -51,16 +55,19 @@ class Choice:
         """
         groups = [*self._groups(tier, model)]
         for group in groups:
-            well = [candidate for candidate in group if candidate.gate.well]
-            fresh = [candidate for candidate in well if candidate.lane.name not in failed]
-            if well:
-                return _first(fresh or well)
-        return min((candidate for group in groups for candidate in group), key=_wait_s)
+            usable = [candidate for candidate in group if candidate.gate.usable]
+            fresh = [candidate for candidate in usable if candidate.lane.name not in failed]
+            if usable:
+                return _first(fresh or usable)
+        soonest = min((candidate for group in groups for candidate in group), key=_wait_s)
+        # A request that wants this very lane is not to keep a worker from the tier's others.
+        waits = not any(self._gates[lane.name].usable for lane in soonest.terms.lanes)
+        return soonest if waits else replace(soonest, patience_s=0.0)
 
     def another(self, tier: str, model: str, failed: Collection[str]) -> bool:
-        """Whether the next lane is well, and one that has not failed this request."""
+        """Whether the next lane is usable, and one that has not failed this request."""
         candidate = self.next(tier, model, failed)
-        return candidate.gate.well and candidate.lane.name not in failed
+        return candidate.gate.usable and candidate.lane.name not in failed
 
     def _groups(self, tier: str, model: str) -> Iterator[list[Candidate]]:
         """The lanes of the tier, then those of the tiers it falls back on, each tier once."""

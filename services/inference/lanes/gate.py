@@ -1,6 +1,7 @@
 """One lane as one replica sees it: when a call may go, and what its end teaches."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,6 +40,10 @@ DOZE_S: Final = 0.25
 NEWEST: Final = 0.1
 # Of less than so many seconds it can't be told what is wanted: then the last report still holds.
 MEASURED_S: Final = 0.5
+# A pause that is shorter is no reason to go elsewhere.
+MOMENT_S: Final = 2.0
+# However long a provider, or whoever says so, wants to be left alone: then a call tries it.
+LONGEST_S: Final = 600.0
 # Until the other replicas were heard, seconds after the start.
 LISTEN_S: Final = 1.5
 
@@ -119,6 +124,7 @@ class Pass:
         held_back: whether it had to wait for the pace.
         window_full: whether it had to wait for the end of another.
         probe: what it is if it is the one that tries a lane whose breaker was open.
+        left_s: when it left, monotonic.
         tokens: what it did use, once that is known.
         said: what the provider said of its limits.
     """
@@ -127,6 +133,7 @@ class Pass:
     held_back: bool
     window_full: bool
     probe: Probe | None
+    left_s: float
     tokens: float
     said: Said | None = None
 
@@ -148,6 +155,7 @@ class Gate:
         # Somebody else may have the whole limit in use.
         self._closed_until_s = now_s + LISTEN_S if self.calls.limit.rate or self.tokens.limit.rate else now_s
         self._refused_in_a_row = 0
+        self._refused_s = -math.inf
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._waiting = 0
@@ -182,6 +190,11 @@ class Gate:
         except ProviderError as error:
             self._failed(leave, error)
             raise
+        except ForebayError:  # no call was made
+            self._breaker.abandoned(leave.probe)
+            self.calls.pace.correct(-1.0)
+            self.tokens.pace.correct(-leave.estimated_tokens)
+            raise
         except BaseException:
             self._breaker.abandoned(leave.probe)
             raise
@@ -210,6 +223,11 @@ class Gate:
     def well(self) -> bool:
         """Whether nothing speaks against calling it but its pace."""
         return self._barred_s() == 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call would be made here soon: its breaker is closed, and it pauses for a moment at the most."""
+        return self._breaker.closed and self._closed_until_s - self._clock.monotonic() <= MOMENT_S
 
     @property
     def under_way(self) -> int:
@@ -257,7 +275,7 @@ class Gate:
                 probe = self._leave(tokens)
         finally:
             self._waiting -= 1
-        return Pass(tokens, held_back, window_full, probe, tokens)
+        return Pass(tokens, held_back, window_full, probe, self._clock.monotonic(), tokens)
 
     def _leave(self, tokens: float) -> Probe | None:
         """A call leaves; what it is if it is the breaker's probe."""
@@ -312,11 +330,13 @@ class Gate:
             self.calls.told(error.said.calls)
             self.tokens.told(error.said.tokens)
         if isinstance(error, RateLimited):
+            self.tokens.pace.correct(-leave.estimated_tokens)
             self._refused(leave, error, now_s)
             return
         if not error.lane_at_fault:
             self._worked(leave)
             return
+        self.tokens.pace.correct(-leave.estimated_tokens)
         if error.overload:
             self._window.overloaded(now_s)
         if error.retry_after_s is not None:
@@ -336,15 +356,16 @@ class Gate:
             others = (self._window.under_way - 1) / self.share
             quota, under_way = (self.tokens, others * leave.tokens) if for_tokens else (self.calls, others)
             quota.refused(now_s, under_way=under_way)
-        wait_s = error.retry_after_s
-        if wait_s is None:
-            wait_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0 ** min(self._refused_in_a_row, 10))
-            wait_s *= random.uniform(0.5, 1)
-        self._refused_in_a_row += 1
-        self._tell_to_wait(wait_s, error.code)
+        if leave.left_s >= self._refused_s:  # it left after the last refusal was heard of: that pause was too short
+            self._refused_in_a_row += 1
+        self._refused_s = now_s
+        known = error.retry_after_s is not None
+        doublings = min(self._refused_in_a_row - (2 if known else 1), 10)
+        wait_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0**doublings) if doublings >= 0 else 0.0
+        self._tell_to_wait(max(error.retry_after_s or 0.0, wait_s * random.uniform(0.5, 1)), error.code)
 
     def _tell_to_wait(self, wait_s: float, reason: str) -> None:
-        until = self._clock.now() + timedelta(seconds=wait_s)
+        until = self._clock.now() + timedelta(seconds=min(LONGEST_S, wait_s))
         self._leave_alone(until)
         self._tell(until, reason)
 
@@ -357,7 +378,7 @@ class Gate:
 
     def _spread_s(self, until: datetime) -> float:
         """Seconds until then, and a little longer: not all replicas at once. Zero for a word that comes too late."""
-        wait_s = max(0.0, (until - self._clock.now()).total_seconds())
+        wait_s = min(LONGEST_S, max(0.0, (until - self._clock.now()).total_seconds()))
         return wait_s + random.uniform(0, min(SPREAD * wait_s, SPREAD_MOST_S))
 
     def _well(self, *, all_of_it: bool) -> None:

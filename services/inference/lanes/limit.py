@@ -80,6 +80,7 @@ class Limit:
         """So much was accepted just now, in calls of which ``held_back`` had waited for the pace."""
         if self._accepted and now_s - self._accepted[-1][0] > DOUBLE_EVERY_S:
             self._news(now_s)  # a lane that was away: that nothing was refused says nothing
+        self._forget(now_s)
         self._accepted.append((now_s, amount, held_back > 0))
         self._sum += amount
         self._waited += held_back > 0
@@ -120,12 +121,15 @@ class Limit:
 
     def accepted_per_second(self, now_s: float, under_way: float = 0.0) -> float:
         """What was accepted lately, over all replicas."""
+        self._forget(now_s)
+        seconds = min(MEASURED_S, max(MOMENT_S, now_s - self._began_s))
+        return (max(0.0, self._sum) + under_way) / seconds
+
+    def _forget(self, now_s: float) -> None:
         while self._accepted and self._accepted[0][0] < now_s - MEASURED_S:
             _, amount, waited = self._accepted.popleft()
             self._sum -= amount
             self._waited -= waited
-        seconds = min(MEASURED_S, max(MOMENT_S, now_s - self._began_s))
-        return (max(0.0, self._sum) + under_way) / seconds
 
     def _surely(self, now_s: float, under_way: float = 0.0) -> float:
         """What it gives at the least: of a slow lane it matters whether one call more fell into the time measured."""

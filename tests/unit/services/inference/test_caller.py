@@ -13,7 +13,16 @@ from services.inference.completion import Completion
 from services.inference.errors import ProviderFault
 from services.inference.finished import Arrived
 from shared.errors import BrokerUnavailable
-from shared.events import CacheFilled, Event, Request, RequestRouted, ResponseCompleted, ResponseFailed, Usage
+from shared.events import (
+    CacheFilled,
+    Event,
+    Request,
+    RequestRouted,
+    ResponseCompleted,
+    ResponseFailed,
+    ResponseLate,
+    Usage,
+)
 from shared.policy.tiers import Lane, Tier
 from tests.support import make
 from tests.support.broker import WatchedBroker
@@ -70,9 +79,11 @@ async def test_at_its_deadline_a_request_fails_and_its_answer_is_kept_for_others
     assert (outcome.code, outcome.attempts, it.provider.calls) == ("deadline_exceeded", 1, 1)
     it.provider.answer.set_result(ANSWER)
     await settled()
-    (said,) = it.broker.published
-    assert said.routing_key == CacheFilled.PATTERN
+    late, said = it.broker.published
+    assert (late.routing_key, said.routing_key) == (ResponseLate.PATTERN, CacheFilled.PATTERN)
     assert b"Paris." in said.body
+    paid = ResponseLate.model_validate_json(late.body)
+    assert (paid.request_id, paid.tier, paid.cost_usd) == (event.request.id, "light", ANSWER.cost_usd)
     assert cost() == before + ANSWER.cost_usd
 
 
@@ -93,7 +104,7 @@ async def test_a_late_answer_that_may_not_be_stored_is_not() -> None:
     await running
     it.provider.answer.set_result(ANSWER)
     await settled()
-    assert it.broker.published == []
+    assert it.broker.keys() == [ResponseLate.PATTERN]
 
 
 async def test_a_late_failure_harms_nobody(it: Late) -> None:
@@ -112,7 +123,21 @@ async def test_a_late_answer_waits_for_a_broker_that_is_away(it: Late) -> None:
     it.broker.failures = [BrokerUnavailable("away")] * 3
     it.provider.answer.set_result(ANSWER)
     await it.clock.advance(10)
-    assert it.broker.keys() == [CacheFilled.PATTERN]
+    assert it.broker.keys() == [ResponseLate.PATTERN, CacheFilled.PATTERN]
+
+
+async def test_no_more_than_some_calls_outlive_their_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that has become slow gets no more of them the slower it is."""
+    monkeypatch.setattr("services.inference.caller.MOST_LATE", 2)
+    it = Late(await WatchedBroker.ready())
+    for _ in range(4):
+        running = it.run(until(it.clock.monotonic() + 3))
+        await it.clock.advance(3)
+        await running
+    assert (it.provider.calls, it.replica.lanes.gates["local/tiny"].under_way) == (4, 2)
+    it.provider.answer.set_result(ANSWER)
+    await settled()
+    assert it.replica.lanes.gates["local/tiny"].under_way == 0
 
 
 async def test_a_call_whose_deadline_passes_before_it_left_is_not_made() -> None:

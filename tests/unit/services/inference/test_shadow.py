@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.inference.assembly import Replica
-from services.inference.caller import PATIENCE_S
 from services.inference.completion import Completion
 from services.inference.errors import ProviderError, ProviderFault, ProviderRefused, RateLimited
+from services.inference.lanes.choice import PATIENCE_S
 from shared.events import Event, Request, ShadowCompleted, ShadowRequested, Usage
 from shared.examples import example
 from shared.memory import MemoryBroker
