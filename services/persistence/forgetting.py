@@ -61,6 +61,6 @@ async def turn_back(connection: "Connection", entries: Sequence[Row]) -> list[UU
     oldest = min(row[STORED_AT] for row in entries)
     if not await connection.fetchval(SQL["recent"], oldest):
         return []
-    scopes, exacts = columns([CACHE_ENTRIES.key(row) for row in entries])
+    scopes, exacts = columns([row[:2] for row in entries])
     found = await connection.fetch(SQL["turn_back"], scopes, exacts, oldest, timeout=FORGET_WITHIN_S)
     return [row["entry_id"] for row in found]

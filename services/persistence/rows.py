@@ -6,7 +6,7 @@ one, the replacement character (U+FFFD) stands in its place, for an answer that 
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -44,13 +44,23 @@ class Table:
 
     Attributes:
         name: also of the statement that inserts, which returns the key of each row that is new, and then what it likes.
-        key: the columns of a row that identify it; rows are written in this order, or two writers deadlock.
+        key: what identifies a row; rows are written in this order, or two writers deadlock. Numbers, in PostgreSQL's
+            order of UUIDs, because comparing UUIDs themselves takes Python ten times as long.
         rank: a row takes the place of one with its key that has a lower rank, and leaves others alone.
     """
 
     name: str
-    key: Callable[[Row], tuple[UUID, ...]]
+    key: Callable[[Row], Any]
     rank: Callable[[Row], Any] = lambda _: 0
+
+
+def _id(row: Row) -> int:
+    number: int = row[0].int
+    return number
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return row[0].int, row[1].int
 
 
 def _replay(row: Row) -> int:
@@ -58,13 +68,13 @@ def _replay(row: Row) -> int:
     return number
 
 
-REQUESTS: Final = Table("requests", lambda row: row[:1], _replay)
-RESPONSES: Final = Table("responses", lambda row: row[:1], _replay)
-DROPPED: Final = Table("dropped", lambda row: row[:1], _replay)
-CACHE_AUDITS: Final = Table("cache_audits", lambda row: row[:1])
-CACHE_INVALIDATIONS: Final = Table("cache_invalidations", lambda row: row[:1])
+REQUESTS: Final = Table("requests", _id, _replay)
+RESPONSES: Final = Table("responses", _id, _replay)
+DROPPED: Final = Table("dropped", _id, _replay)
+CACHE_AUDITS: Final = Table("cache_audits", _id)
+CACHE_INVALIDATIONS: Final = Table("cache_invalidations", _id)
 STORED_AT: Final = 14  # the place of that column in a row of an entry
-CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], lambda row: row[STORED_AT])
+CACHE_ENTRIES: Final = Table("cache_entries", _place, lambda row: row[STORED_AT])
 # Requests first: who reads between two tables finds a request without a response, never the reverse. And a failure is
 # there before it is dropped.
 TABLES: Final = (REQUESTS, RESPONSES, DROPPED, CACHE_AUDITS, CACHE_INVALIDATIONS, CACHE_ENTRIES)
@@ -111,23 +121,22 @@ def record(event: Event) -> Record | None:
     """What is recorded of an event; None for one that leaves no trace."""
     match event:
         case RequestAccepted():
-            found = _request(event)
+            return _request(event)
         case ResponseCompleted():
-            found = _answer(event)
+            return _answer(event)
         case ResponseFailed():
-            found = _failure(event)
+            return _failure(event)
         case RequestRejected():
-            found = _rejection(event)
+            return _rejection(event)
         case RequestDropped():
-            found = Record(DROPPED, (event.request_id, event.dropped_at, event.replay))
+            return Record(DROPPED, (event.request_id, event.dropped_at, event.replay))
         case CacheAudited():
-            found = _audit(event)
+            return _audit(event)
         case CacheInvalidate():
             row = (event.invalidation_id, event.invalidated_at, _json(event.selector, exclude_none=True), event.reason)
-            found = Record(CACHE_INVALIDATIONS, row)
+            return Record(CACHE_INVALIDATIONS, _storable(row))
         case _:
             return None
-    return replace(found, row=_storable(found.row))
 
 
 def cache_entry(event: Event, policy: Policy) -> Record | None:
@@ -184,7 +193,7 @@ def _request(event: RequestAccepted) -> Record:
     request = event.request
     body = _json(request, exclude=IN_COLUMNS, exclude_defaults=True)
     columns = (request.id, request.tenant, request.priority.value, request.digest, request.accepted_at)
-    return Record(REQUESTS, (*columns, body, request.replay))
+    return Record(REQUESTS, _storable((*columns, body, request.replay)))
 
 
 def _answer(event: ResponseCompleted) -> Record:
@@ -192,7 +201,7 @@ def _answer(event: ResponseCompleted) -> Record:
     # one that many asked for in turn: each was served, and none was bought. Where the answer becomes no entry, nobody
     # asks for what was counted, and it is swept away.
     answer_of = event.answer_of
-    row = (
+    columns = (
         event.request_id,
         event.tenant,
         "completed",
@@ -206,6 +215,7 @@ def _answer(event: ResponseCompleted) -> Record:
         answer_of,
         event.replay,
     )
+    row = _storable(columns)
     if answer_of is None:
         return Record(RESPONSES, row)
     return Record(RESPONSES, row, Use(answer_of, hits=1, saved_usd=event.saved_usd, last_hit_at=event.completed_at))
@@ -215,7 +225,7 @@ def _failure(event: ResponseFailed) -> Record:
     body = _json(event, exclude={"exact", "reply"}, exclude_none=True)
     status = "cancelled" if event.code == CANCELLED else "failed"
     columns = (event.request_id, event.tenant, status, None, event.tier, event.code, 0.0, 0.0, event.failed_at)
-    return Record(RESPONSES, (*columns, body, None, event.replay))
+    return Record(RESPONSES, _storable((*columns, body, None, event.replay)))
 
 
 def _rejection(event: RequestRejected) -> Record:
@@ -246,7 +256,7 @@ def _audit(event: CacheAudited) -> Record:
         event.sampled,
         _json(event.evidence),
     )
-    return Record(CACHE_AUDITS, row, Use(event.entry_id, good=event.same, bad=not event.same))
+    return Record(CACHE_AUDITS, _storable(row), Use(event.entry_id, good=event.same, bad=not event.same))
 
 
 def _json(model: BaseModel, **options: Any) -> str:
@@ -268,4 +278,6 @@ def _without_nul(value: Any) -> Any:
 
 
 def _storable(row: Row) -> Row:
-    return tuple(_without_nul(value) for value in row)
+    return tuple(
+        [value.replace(NUL, REPLACEMENT) if isinstance(value, str) and NUL in value else value for value in row]
+    )
