@@ -193,7 +193,7 @@ def _request(event: RequestAccepted) -> Record:
     request = event.request
     body = _json(request, exclude=IN_COLUMNS, exclude_defaults=True)
     columns = (request.id, request.tenant, request.priority.value, request.digest, request.accepted_at)
-    return Record(REQUESTS, _storable((*columns, body, request.replay)))
+    return Record(REQUESTS, (*columns, body, request.replay))
 
 
 def _answer(event: ResponseCompleted) -> Record:
@@ -201,7 +201,7 @@ def _answer(event: ResponseCompleted) -> Record:
     # one that many asked for in turn: each was served, and none was bought. Where the answer becomes no entry, nobody
     # asks for what was counted, and it is swept away.
     answer_of = event.answer_of
-    columns = (
+    row = (
         event.request_id,
         event.tenant,
         "completed",
@@ -215,7 +215,6 @@ def _answer(event: ResponseCompleted) -> Record:
         answer_of,
         event.replay,
     )
-    row = _storable(columns)
     if answer_of is None:
         return Record(RESPONSES, row)
     return Record(RESPONSES, row, Use(answer_of, hits=1, saved_usd=event.saved_usd, last_hit_at=event.completed_at))
@@ -225,7 +224,7 @@ def _failure(event: ResponseFailed) -> Record:
     body = _json(event, exclude={"exact", "reply"}, exclude_none=True)
     status = "cancelled" if event.code == CANCELLED else "failed"
     columns = (event.request_id, event.tenant, status, None, event.tier, event.code, 0.0, 0.0, event.failed_at)
-    return Record(RESPONSES, _storable((*columns, body, None, event.replay)))
+    return Record(RESPONSES, (*columns, body, None, event.replay))
 
 
 def _rejection(event: RequestRejected) -> Record:
@@ -256,7 +255,7 @@ def _audit(event: CacheAudited) -> Record:
         event.sampled,
         _json(event.evidence),
     )
-    return Record(CACHE_AUDITS, _storable(row), Use(event.entry_id, good=event.same, bad=not event.same))
+    return Record(CACHE_AUDITS, row, Use(event.entry_id, good=event.same, bad=not event.same))
 
 
 def _json(model: BaseModel, **options: Any) -> str:
@@ -278,6 +277,7 @@ def _without_nul(value: Any) -> Any:
 
 
 def _storable(row: Row) -> Row:
+    """A row whose columns hold what people and models write; those of the others hold words and numbers of our own."""
     return tuple(
         [value.replace(NUL, REPLACEMENT) if isinstance(value, str) and NUL in value else value for value in row]
     )

@@ -1,8 +1,8 @@
 """How fast the writer is, and what it asks of PostgreSQL: ``make bench-writer``.
 
-Accepted requests and their answers, half of each, into the real tables with all their indexes, with fsync. The writer is
-measured from events to the end of its transaction; other ways of inserting the same rows begin with the rows at hand,
-so the last of them, the writer's own statements alone, is what it could reach. They take turns within each round.
+Accepted requests and their answers, half of each, into the real tables with all their indexes, with fsync. The writer
+is measured from events to the end of its transaction; other ways of inserting the same rows begin with the rows at
+hand, so the last of them, the writer's own statements alone, is what it could reach. They take turns in each round.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ async def copied(connection: "Connection", table: Table, rows: Sequence[Row]) ->
     )
     await connection.copy_records_to_table(staging, records=rows, columns=names.split(", "))
     await connection.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staging} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our names
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staging} ON CONFLICT (id) DO NOTHING"
     )
 
 
@@ -109,7 +109,7 @@ async def unnested(connection: "Connection", table: Table, rows: Sequence[Row]) 
 def _values(table: Table) -> str:
     names = COLUMNS[table]
     places = ", ".join(f"${number}" for number in range(1, names.count(",") + 2))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - our names
+    return f"INSERT INTO {table.name} ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING"
 
 
 def _batches(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
