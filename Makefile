@@ -13,7 +13,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends check lint types contracts format docs lock clean
+.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-writer bench-writer-away check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -40,6 +40,12 @@ bench-cache-speed: setup $(BENCH)/.installed ## how fast the cache answers; ENTR
 
 bench-trends: setup ## what trends finds, how soon, and what it holds back; FULL=1 for more seeds and days
 	@$(BIN)/python -m tests.bench.trends $(DATA) $(if $(FULL),--full)
+
+bench-writer: setup ## rows a second, CPU time and write-ahead log of the writer, beside other ways to insert the same rows
+	@$(BIN)/python -m tests.bench.writer
+
+bench-writer-away: setup ## memory of persistence while PostgreSQL is away for a minute, and what is lost
+	@$(BIN)/python -m tests.bench.writer_away
 
 bench-router: setup ## what routing recovers of the stronger model's gain; HELD_OUT=… to train on DATA and measure there
 	@$(BIN)/python -m tests.bench.router $(DATA) $(if $(HELD_OUT),--held-out '$(HELD_OUT)')

@@ -18,7 +18,7 @@ arrived, once per tick.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -312,14 +312,19 @@ class BatchConsumer:
         *,
         source: str,
         tick_s: float,
+        tick_bytes: int,
         prefetch: int,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Take at most ``limits[queue]`` events of each queue per tick of ``tick_s`` seconds."""
+        """Take at most ``limits[queue]`` events of each queue per tick of ``tick_s`` seconds.
+
+        Of a queue whose messages are large the tick takes no more once it has ``tick_bytes`` of them.
+        """
         self._broker = broker
         self._limits = limits
         self._handler = handler
         self._tick_s = tick_s
+        self._tick_bytes = tick_bytes
         self._prefetch = prefetch
         self._clock = clock
         self._settler = _Settler(broker, source=source, clock=clock)
@@ -354,12 +359,19 @@ class BatchConsumer:
             arrived = [
                 Arrived(queue, subscription, delivery)
                 for queue, subscription in sources.items()
-                for delivery in subscription.take_nowait(self._limits[queue])
+                for delivery in self._taken(subscription, self._limits[queue])
             ]
             if arrived:
                 await self._handle(arrived)
             next_tick = max(next_tick + self._tick_s, self._clock.monotonic())
             await self._clock.sleep(next_tick - self._clock.monotonic())
+
+    def _taken(self, subscription: Subscription, limit: int) -> Iterator[Delivery]:
+        size = 0
+        while limit and size < self._tick_bytes and (taken := subscription.take_nowait(1)):
+            yield taken[0]
+            limit -= 1
+            size += len(taken[0].message.body)
 
     async def _handle(self, arrived: Sequence["Arrived"]) -> None:
         began = time.perf_counter()

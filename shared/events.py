@@ -60,6 +60,8 @@ def _distinctive(text: str) -> str:
     return text
 
 
+# Far more than anything costs: sums of them are finite, and PostgreSQL can keep them.
+Dollars = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_without_nul)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
 # Of an answer: 0 is useless, 1 as good as can be.
@@ -611,10 +613,10 @@ class ResponseCompleted(TerminalEvent):
     freshness: Freshness | None = None
     usage: Usage | None = Field(None, description="tokens this answer used; null when nothing was bought")
     finish_reason: str | None = None
-    cost_usd: NonNegativeFloat = Field(
+    cost_usd: Dollars = Field(
         0.0, description="US dollars this request cost at list price, those of its cascade included"
     )
-    saved_usd: NonNegativeFloat = Field(0.0, description="US dollars an answer from elsewhere saved, at list price")
+    saved_usd: Dollars = Field(0.0, description="US dollars an answer from elsewhere saved, at list price")
     verdict: CacheVerdict | None = Field(None, description="what the cache decided, and why")
     hit: CacheHit | None = None
     leader_id: UUID | None = Field(None, description="coalesced: the request whose answer this is")
@@ -736,7 +738,7 @@ class ShadowCompleted(Event):
     output_text: str
     model: str
     usage: Usage
-    cost_usd: NonNegativeFloat = 0.0
+    cost_usd: Dollars = 0.0
     completed_at: AwareDatetime
 
     @property
@@ -809,7 +811,7 @@ class CacheFilled(Event):
     model: str
     tier: Word
     freshness: Freshness
-    cost_usd: NonNegativeFloat = 0.0
+    cost_usd: Dollars = 0.0
     completed_at: AwareDatetime
 
     @property
@@ -832,7 +834,7 @@ class CacheWarm(RequestEvent):
     answered_by: str = Field("imported", max_length=200, description="the model's name")
     tier: Word
     category: str | None = Field(None, description="of freshness; null: the policy's default")
-    cost_usd: NonNegativeFloat = Field(0.0, description="US dollars a hit saves")
+    cost_usd: Dollars = Field(0.0, description="US dollars a hit saves")
 
 
 class Selector(Model):

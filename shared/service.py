@@ -84,6 +84,7 @@ class Service:
                 handler,
                 source=self.name,
                 tick_s=tick_s,
+                tick_bytes=self.settings.tick_bytes,
                 prefetch=self.settings.prefetch,
                 clock=self.clock,
             )

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     tick_entries: PositiveInt = Field(
         32, description="cache entries written in one transaction at the most (indexing a vector takes milliseconds)"
     )
+    tick_bytes: PositiveInt = Field(
+        8_388_608, description="bytes of messages of one queue after which a transaction takes no more"
+    )
 
     # database
     pool_size: PositiveInt = Field(4, description="connections to PostgreSQL one process holds at the most")

@@ -9,6 +9,9 @@ the lock after the other's commit, and its later statements, each with a snapsho
 
 It is taken before anything else in the transaction, so that nobody who waits for it holds what another waits for; and
 while an invalidation is carried out, no other writer has locks on entries that its deletions could meet.
+
+Whoever takes failures off the list is alone for another reason: it goes through the keys of ``responses`` once more,
+for the rows it drops, and two writers wait for each other's rows without end unless both go in one order.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.persistence.rows import CACHE_ENTRIES, CACHE_INVALIDATIONS, STORED_AT, Row, Table, columns
+from services.persistence.rows import (
+    CACHE_ENTRIES,
+    CACHE_INVALIDATIONS,
+    DROPPED,
+    RESPONSES,
+    STORED_AT,
+    Row,
+    Table,
+    columns,
+)
 from shared import database
 
 if TYPE_CHECKING:
@@ -30,10 +42,10 @@ FORGET_WITHIN_S: Final = 300.0
 
 async def lock(connection: "Connection", tables: Collection[Table]) -> None:
     """Take the lock that a transaction needs which is about to write to some tables."""
-    if CACHE_INVALIDATIONS in tables:
-        await connection.execute(SQL["forgetting"])
-    elif CACHE_ENTRIES in tables:
-        await connection.execute(SQL["entering"])
+    if CACHE_INVALIDATIONS in tables or DROPPED in tables:
+        await connection.execute(SQL["alone"])
+    elif CACHE_ENTRIES in tables or RESPONSES in tables:
+        await connection.execute(SQL["together"])
 
 
 async def forget(connection: "Connection", invalidations: Sequence[Row]) -> list[UUID]:
@@ -61,6 +73,6 @@ async def turn_back(connection: "Connection", entries: Sequence[Row]) -> list[UU
     oldest = min(row[STORED_AT] for row in entries)
     if not await connection.fetchval(SQL["recent"], oldest):
         return []
-    scopes, exacts = columns([CACHE_ENTRIES.key(row) for row in entries])
+    scopes, exacts = columns([row[:2] for row in entries])
     found = await connection.fetch(SQL["turn_back"], scopes, exacts, oldest, timeout=FORGET_WITHIN_S)
     return [row["entry_id"] for row in found]

@@ -1,7 +1,7 @@
--- entering: Wait for who forgets; for a transaction that brings entries, before anything else it does.
+-- together: Wait for who must be alone; for a transaction that brings results or entries, before anything else it does.
 SELECT pg_advisory_xact_lock_shared(hashtext('forebay_entries'))
 
--- forgetting: Wait for all who bring entries; for a transaction that forgets, before anything else it does.
+-- alone: Wait for all who bring results or entries; for one that forgets or drops, before anything else it does.
 SELECT pg_advisory_xact_lock(hashtext('forebay_entries'))
 
 -- plan_each: Plan each of the statements that follow for its own selector: a plan for any selector reads every entry.

@@ -47,10 +47,14 @@ class Housekeeping:
         self._next: float | None = None  # when it is due again, should this transaction be committed
         self._swept = FIRST
 
+    @property
+    def due(self) -> bool:
+        """Whether there is something to do, also where no row has come."""
+        return self._due is None or self._clock.monotonic() >= self._due
+
     async def begin(self, connection: "Connection") -> None:
         """Before the first row of a transaction, because that may need a partition or an index."""
-        now = self._clock.monotonic()
-        self._next = None if self._due is not None and now < self._due else now + EVERY_S
+        self._next = self._clock.monotonic() + EVERY_S if self.due else None
         if self._next is not None:
             await connection.execute(SQL["partitions"])
             await connection.execute(SQL["vector_index"], self._dimensions)

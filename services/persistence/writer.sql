@@ -1,6 +1,6 @@
 -- requests: Insert requests that are not there yet, and say which were new; of one that is replayed only that is noted.
 INSERT INTO requests (id, tenant, priority, digest, accepted_at, body, replay)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::integer[])
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::json[], $7::integer[])
 ON CONFLICT (id) DO UPDATE SET replay = excluded.replay WHERE excluded.replay > requests.replay
 RETURNING id
 
@@ -8,7 +8,7 @@ RETURNING id
 -- of an earlier run's failure, never of an answer.
 INSERT INTO responses (id, tenant, status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of, replay)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
-                     $9::timestamptz[], $10::jsonb[], $11::uuid[], $12::integer[])
+                     $9::timestamptz[], $10::json[], $11::uuid[], $12::integer[])
 ON CONFLICT (id) DO UPDATE
 SET (status, source, tier, code, cost_usd, saved_usd, completed_at, body, answer_of, replay, dropped_at) =
     (excluded.status, excluded.source, excluded.tier, excluded.code, excluded.cost_usd, excluded.saved_usd,

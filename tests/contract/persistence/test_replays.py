@@ -123,3 +123,30 @@ async def test_ingest_tells_that_a_failed_request_is_queued_again(writer: Persis
     answer = make.completed(again(request), key=None)
     await writer.records(answer)
     assert await results.find("acme", request.id) == Known("d1", answer)
+
+
+async def test_two_writers_that_drop_what_the_other_brings_do_not_wait_for_each_other_without_end(
+    another: Callable[..., Any], db: Database
+) -> None:
+    one, other = await another(), await another()
+    held, low, high = sorted((make.request() for _ in range(3)), key=lambda each: each.id)
+    await one.records(*(make.failed(each) for each in (held, low, high)))
+
+    def dropped(*requests: Request) -> list[Event]:
+        return [RequestDropped(request_id=each.id, tenant="acme", dropped_at=START) for each in requests]
+
+    async with asyncio.TaskGroup() as tasks, db.pool.acquire() as connection, connection.transaction():
+        # Each brings a result, then waits for this row before it goes for the row that the other has brought.
+        await connection.execute("SELECT FROM responses WHERE id = $1 FOR UPDATE", held.id)
+        tasks.create_task(one.records(make.failed(again(high)), *dropped(held, low)))
+        tasks.create_task(other.records(make.failed(again(low)), *dropped(held, high)))
+        await waiting(db, 2)
+    assert await db.one("SELECT count(*) FROM responses WHERE replay = 1") == 2
+    assert await db.one("SELECT dropped_at FROM responses WHERE id = $1", held.id) == START
+
+
+async def waiting(db: Database, count: int) -> None:
+    """Return once so many transactions wait for a lock."""
+    async with asyncio.timeout(20):
+        while await db.one("SELECT count(*) FROM pg_locks WHERE NOT granted") < count:
+            await asyncio.sleep(0.01)

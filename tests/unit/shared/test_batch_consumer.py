@@ -49,10 +49,21 @@ async def broker() -> WatchedBroker:
 
 
 def consumer(
-    broker: WatchedBroker, handler: Handler, clock: ManualClock, limits: Mapping[Queue, int] | None = None
+    broker: WatchedBroker,
+    handler: Handler,
+    clock: ManualClock,
+    limits: Mapping[Queue, int] | None = None,
+    tick_bytes: int = 1_000_000,
 ) -> BatchConsumer:
     return BatchConsumer(
-        broker, limits or {RECORDS: 100}, handler, source="test", tick_s=TICK_S, prefetch=50, clock=clock
+        broker,
+        limits or {RECORDS: 100},
+        handler,
+        source="test",
+        tick_s=TICK_S,
+        tick_bytes=tick_bytes,
+        prefetch=50,
+        clock=clock,
     )
 
 
@@ -109,6 +120,18 @@ async def test_each_queue_has_its_own_limit_within_a_tick(broker: WatchedBroker,
         await settled()
         queues = [queue.name for queue, _ in handler.batches[0]]
         assert queues == [RECORDS.name] * 4 + [ACCEPTED.name] * 2
+
+
+async def test_large_messages_make_small_batches(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    sizes = (1_000, 30_000, 30_000, 30_000, 200_000, 1_000, 1_000)
+    ids = await arrive(broker, *(make.completed(source="cache", output_text="x" * size) for size in sizes))
+    async with running(consumer(broker, handler, clock, tick_bytes=60_000)):
+        await settled()
+        for _ in range(3):
+            await clock.advance(TICK_S)
+        assert handler.sizes == [3, 2, 2]
+    assert broker.acknowledged() == ids
 
 
 async def test_an_empty_tick_calls_nobody(broker: WatchedBroker, clock: ManualClock) -> None:

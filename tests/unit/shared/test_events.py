@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
 from shared import envelope
+from shared.errors import UndecodableMessage
 from shared.events import (
     EVENTS,
     Event,
@@ -56,6 +58,15 @@ def test_a_key_of_an_earlier_version_can_be_read() -> None:
     key = RequestMissed.model_validate(body).key
     assert key is not None
     assert (key.base, key.embedder) == (None, "")
+
+
+@pytest.mark.parametrize("field", ["cost_usd", "saved_usd"])
+@pytest.mark.parametrize("amount", ["1e300", "1e400", "-1"])
+def test_an_amount_that_cannot_be_added_up_is_no_amount(field: str, amount: str) -> None:
+    message = envelope.encode(make.completed(cost_usd=0.5, saved_usd=0.5), source="test", now=START)[0]
+    body = message.body.replace(f'"{field}":0.5'.encode(), f'"{field}":{amount}'.encode())
+    with pytest.raises(UndecodableMessage, match=field):
+        envelope.decode(replace(message, body=body))
 
 
 def test_types_are_versioned_and_unique() -> None:

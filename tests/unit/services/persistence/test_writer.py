@@ -15,7 +15,7 @@ from services.persistence.rows import CACHE_INVALIDATIONS, REQUESTS, RESPONSES, 
 from services.persistence.writer import UNSTORABLE, Writer, _without_repeats
 from shared.consumer import Again, Dead, Done
 from shared.database import DatabaseUnavailable
-from shared.events import CacheInvalidate, Event
+from shared.events import CacheInvalidate, Event, RequestDropped
 from shared.topology import RECORDS, Queue, entries
 from tests.support import make
 from tests.support.clock import ManualClock
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ENTRIES = entries(("light", "premium"))
 STATEMENTS = (writing.SQL, forgetting.SQL, housekeeping.SQL)
+REQUEST_COLUMNS = 7
 NAMES = {text: name for statements in STATEMENTS for name, text in statements.items()}
 
 
@@ -35,15 +36,19 @@ class FakePool:
     Attributes:
         refuses: whether a row is one PostgreSQL would refuse.
         error: raised instead of connecting.
+        full: the tables whose rows have no room on the disk.
         committed: (statement, rows) of each insert that was committed, in order.
-        transactions: how many transactions began, savepoints left out.
+        transactions: how many transactions were committed.
+        savepoints: how many were set.
     """
 
     def __init__(self) -> None:
         self.refuses: Callable[[Sequence[Any]], bool] = lambda _: False
         self.error: Exception | None = None
+        self.full: Sequence[str] = ()
         self.committed: list[tuple[str, list[tuple[Any, ...]]]] = []
         self.transactions = 0
+        self.savepoints = 0
         self._pending: list[tuple[str, list[tuple[Any, ...]]]] = []
         self._depth = 0
 
@@ -56,7 +61,7 @@ class FakePool:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         outermost, before = self._depth == 0, len(self._pending)
-        self.transactions += outermost
+        self.savepoints += not outermost
         self._depth += 1
         try:
             yield
@@ -66,6 +71,7 @@ class FakePool:
         finally:
             self._depth -= 1
         if outermost:
+            self.transactions += 1
             self.committed.extend(self._pending)
             self._pending.clear()
 
@@ -73,6 +79,8 @@ class FakePool:
         if statement not in writing.SQL.values():
             await self.execute(statement, *arguments)
             return []
+        if NAMES[statement] in self.full:
+            raise asyncpg.DiskFullError("could not extend file: No space left on device")
         rows = list(zip(*arguments, strict=True))
         if any(self.refuses(row) for row in rows):
             raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
@@ -117,7 +125,7 @@ async def test_everything_of_a_tick_is_one_transaction(writer: Writer, pool: Fak
     answer = make.completed()
     batch = [*records(make.accepted(), make.accepted(), answer, make.failed(), make.rejected()), (ENTRIES, answer)]
     assert list(await writer.write(batch)) == [Done()] * 6
-    assert pool.transactions == 1
+    assert (pool.transactions, pool.savepoints) == (1, 0)
     assert [len(pool.rows(name)) for name in ("requests", "responses", "cache_entries")] == [2, 3, 1]
 
 
@@ -220,6 +228,8 @@ async def test_an_event_that_leaves_no_trace_is_done(writer: Writer, pool: FakeP
         asyncpg.TooManyConnectionsError("full"),
         asyncpg.ConnectionDoesNotExistError("gone"),
         asyncpg.InterfaceError("closing"),
+        asyncpg.DiskFullError("could not extend file: No space left on device"),
+        asyncpg.DeadlockDetectedError("deadlock detected"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -231,6 +241,32 @@ async def test_while_the_database_is_away_nothing_is_written_and_it_says_so(
         await writer.write(records(make.completed()))
     pool.error = None
     assert list(await writer.write(records(make.completed()))) == [Done()]
+
+
+@pytest.mark.parametrize("tables", [("requests",), ("responses",), ("requests", "responses")])
+async def test_where_a_disk_is_full_no_row_is_blamed_and_all_are_written_once_there_is_room(
+    writer: Writer, pool: FakePool, tables: Sequence[str]
+) -> None:
+    batch = records(make.accepted(), make.completed(), make.completed())
+    pool.full = tables
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable, match="No space left"):
+            await writer.write(batch)
+    assert pool.committed == []
+    pool.full = ()
+    assert list(await writer.write(batch)) == [Done()] * 3
+    assert [len(pool.rows(name)) for name in ("requests", "responses")] == [1, 2]
+
+
+async def test_a_poison_row_on_a_full_disk_waits_with_the_others(writer: Writer, pool: FakePool) -> None:
+    events = [make.accepted(), *(make.completed() for _ in range(4))]
+    pool.refuses = lambda row: row[0] == events[2].subject
+    pool.full = ("requests",)
+    with pytest.raises(DatabaseUnavailable):
+        await writer.write(records(*events))
+    pool.full = ()
+    outcomes = await writer.write(records(*events))
+    assert [type(outcome) for outcome in outcomes] == [Done, Done, Dead, Done, Done]
 
 
 async def test_partitions_are_made_before_the_first_row_and_then_once_a_minute(
@@ -282,16 +318,20 @@ async def test_what_was_new_is_counted_once_per_entry(writer: Writer, pool: Fake
     assert pool.rows("cache_uses") == [(leader, 2, 0, 0, 0.5, answers[0].completed_at)]
 
 
-async def test_who_brings_or_forgets_entries_takes_a_lock_before_anything_else(writer: Writer, pool: FakePool) -> None:
+async def test_who_must_be_alone_or_not_disturb_takes_a_lock_before_anything_else(
+    writer: Writer, pool: FakePool
+) -> None:
     for batch, lock in (
-        ([(ENTRIES, make.completed())], "entering"),
-        ([(RECORDS, sample(CacheInvalidate)), (ENTRIES, make.completed())], "forgetting"),
-        (records(make.completed()), None),
+        ([(ENTRIES, make.completed())], "together"),
+        (records(make.completed()), "together"),
+        ([(RECORDS, sample(CacheInvalidate)), (ENTRIES, make.completed())], "alone"),
+        (records(make.completed(), sample(RequestDropped)), "alone"),
+        (records(make.accepted()), None),
     ):
         pool.committed.clear()
         await writer.write(batch)
         names = [name for name, _ in pool.committed]
-        assert [name for name in names if name in ("entering", "forgetting")] == ([lock] if lock else [])
+        assert [name for name in names if name in ("together", "alone")] == ([lock] if lock else [])
         assert lock in (None, names[0])
 
 
@@ -310,6 +350,33 @@ async def test_each_selector_is_carried_out_once_up_to_its_latest_time(writer: W
     assert len(pool.rows(CACHE_INVALIDATIONS.name)) == 2
     ((_, until),) = pool.rows("forget")
     assert until == at
+
+
+async def test_a_tick_that_brings_no_rows_needs_no_transaction_once_the_housekeeping_is_done(
+    writer: Writer, pool: FakePool, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        assert list(await writer.write(records(make.missed()))) == [Done()]
+    assert pool.transactions == 1
+    clock.skip(EVERY_S)
+    await writer.write(records(make.missed()))
+    assert pool.transactions == 2
+
+
+async def test_poison_in_several_tables_is_found_in_one_tick_among_five_hundred(writer: Writer, pool: FakePool) -> None:
+    requests = [make.request() for _ in range(250)]
+    events = [event for request in requests for event in (make.accepted(request), make.completed(request))]
+    asked, answered = requests[125].id, {requests[0].id, requests[124].id, requests[249].id}
+    pool.refuses = lambda row: row[0] == asked if len(row) == REQUEST_COLUMNS else row[0] in answered
+    outcomes = await writer.write(records(*events))
+    dead = [event for event, outcome in zip(events, outcomes, strict=True) if isinstance(outcome, Dead)]
+    assert {(type(event).__name__, event.subject) for event in dead} == {
+        ("RequestAccepted", asked),
+        *(("ResponseCompleted", request_id) for request_id in answered),
+    }
+    assert pool.transactions == 1
+    assert pool.ids("requests") == [request.id for request in requests if request.id != asked]
+    assert pool.ids() == [request.id for request in requests if request.id not in answered]
 
 
 async def test_the_housekeeping_needs_no_rows(writer: Writer, pool: FakePool) -> None:
