@@ -26,8 +26,10 @@ from shared.telemetry import metrics
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Seconds without a word of the provider's after a refusal, and at the most; doubled at each in a row.
+# Seconds without a word of the provider's after a refusal, and at the most; doubled at each in a row. Where the pace is
+# known it is only a little too fast: then at first so many calls' time.
 PAUSE_FIRST_S: Final = 0.5
+PAUSE_CALLS: Final = 2.0
 PAUSE_LONGEST_S: Final = 20.0
 # Who was told the same time comes back spread over this share of the wait, and over so many seconds at the most.
 SPREAD: Final = 0.25
@@ -62,8 +64,8 @@ class Busy(ForebayError):
 class Quota:
     """One of a lane's two limits, calls or tokens: what the provider gives, and this replica's pace within it."""
 
-    def __init__(self, declared_per_minute: float | None, now_s: float) -> None:
-        self.limit = Limit(declared_per_minute, now_s)
+    def __init__(self, declared_per_minute: float | None) -> None:
+        self.limit = Limit(declared_per_minute)
         self.pace = Pace()
         self._unsaid = Counted()
 
@@ -73,8 +75,14 @@ class Quota:
         self.limit.accepted(now_s, amount, held_back=held)
         self._count(accepted=amount, held_back=held)
 
-    def refused(self, now_s: float, *, under_way: float) -> None:
-        """A call was refused for this limit, while so much was under way over all replicas."""
+    def refused(self, now_s: float, *, under_way: float, paced: bool) -> None:
+        """A call was refused for this limit, while so much was under way over all replicas.
+
+        ``paced``: whether anything was known of a limit when it left.
+        """
+        if not paced:
+            self.limit.overrun(now_s, under_way=under_way)
+            return
         self.limit.refused(now_s, under_way=under_way)
         self._count(refused=1.0)
 
@@ -111,7 +119,9 @@ class Pass:
     """Leave for one call.
 
     Attributes:
+        at_s: monotonic time at which it left.
         estimated_tokens: it may use.
+        paced: whether anything was known of a limit then.
         held_back: whether it had to wait for the pace.
         window_full: whether it had to wait for the end of another.
         probe: whether it is the one that tries a lane whose breaker was open.
@@ -119,7 +129,9 @@ class Pass:
         said: what the provider said of its limits.
     """
 
+    at_s: float
     estimated_tokens: float
+    paced: bool
     held_back: bool
     window_full: bool
     probe: bool
@@ -134,8 +146,8 @@ class Gate:
         now_s = clock.monotonic()
         self.lane = lane
         self.share = 1.0
-        self.calls = Quota(lane.requests_per_minute, now_s)
-        self.tokens = Quota(lane.tokens_per_minute, now_s)
+        self.calls = Quota(lane.requests_per_minute)
+        self.tokens = Quota(lane.tokens_per_minute)
         self._window = Window(lane.concurrency)
         self._breaker = Breaker()
         self._clock = clock
@@ -144,6 +156,7 @@ class Gate:
         # Somebody else may have the whole limit in use.
         self._closed_until_s = now_s + LISTEN_S if self.calls.limit.rate or self.tokens.limit.rate else now_s
         self._refused_in_a_row = 0
+        self._refused_s = -math.inf
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._waiting = 0
@@ -248,10 +261,11 @@ class Gate:
                         await self._freed.wait()
                     else:
                         break
+                paced = self.calls.limit.rate is not None or self.tokens.limit.rate is not None
                 probe = self._leave(tokens)
         finally:
             self._waiting -= 1
-        return Pass(tokens, held_back, window_full, probe, tokens)
+        return Pass(self._clock.monotonic(), tokens, paced, held_back, window_full, probe, tokens)
 
     def _leave(self, tokens: float) -> bool:
         """A call leaves; whether it is the breaker's probe."""
@@ -330,13 +344,19 @@ class Gate:
         else:
             others = (self._window.under_way - 1) / self.share
             quota, under_way = (self.tokens, others * leave.tokens) if for_tokens else (self.calls, others)
-            quota.refused(now_s, under_way=under_way)
-        wait_s = error.retry_after_s
-        if wait_s is None:
-            wait_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0 ** min(self._refused_in_a_row, 10))
-            wait_s *= random.uniform(0.5, 1)
-        self._refused_in_a_row += 1
-        self._tell_to_wait(wait_s, error.code)
+            quota.refused(now_s, under_way=under_way, paced=leave.paced)
+        if error.retry_after_s is not None:
+            self._tell_to_wait(error.retry_after_s, error.code)
+        elif leave.at_s > self._refused_s:  # else it left with one that was refused before: that is no news
+            self._tell_to_wait(self._pause_s(), error.code)
+            self._refused_in_a_row += 1
+            self._refused_s = now_s
+
+    def _pause_s(self) -> float:
+        """Seconds to leave a lane alone that refused a call and did not say for how long."""
+        rate = self.calls.limit.learned
+        first_s = PAUSE_FIRST_S if rate is None else min(PAUSE_FIRST_S, PAUSE_CALLS / rate)
+        return min(PAUSE_LONGEST_S, first_s * 2.0 ** min(self._refused_in_a_row, 10)) * random.uniform(0.5, 1)
 
     def _tell_to_wait(self, wait_s: float, reason: str) -> None:
         until = self._clock.now() + timedelta(seconds=wait_s)
