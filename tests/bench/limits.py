@@ -1,0 +1,232 @@
+"""How calls keep to a provider's limit: ``make bench-limits``; QUICK=1 for a short run without the others.
+
+One provider, simulated, in a process of its own, and 50 workers in three processes: Forebay's inference, as it runs
+anywhere, with RabbitMQ and PostgreSQL; then what people write around litellm. What the provider saw is what counts.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import psutil
+
+from infra.local.stack import Stack
+from tests.bench import limit_callers
+from tests.bench.limit_overhead import Overhead, overhead
+from tests.bench.limit_provider import Course, Provider, Seen
+from tests.bench.limit_replicas import REPLICAS, WORKERS, Replicas, cpu_s, lane, shares, stack
+from tests.bench.report import Measure, report
+
+QUICK: Final = Course(doubled_s=4, steady_s=16, outage_s=26, back_s=31, end_s=41)
+# Who never waits meets the end of a short outage as that of a long one, and keeps two cores busy meanwhile.
+IMPATIENT: Final = Course(back_s=72, end_s=82)
+TOLD: Final = {"ratelimit": True, "retry_after": True}
+# By the name of a run: what the provider's headers tell.
+HEADERS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "headers": TOLD,
+    "blind": {"ratelimit": False, "retry_after": True},
+    "silent": {"ratelimit": False, "retry_after": False},
+}
+SHOWN: Final = {
+    "headers": "Forebay, limits in headers",
+    "blind": "Forebay, blind: Retry-After alone",
+    "silent": "Forebay, no header at all",
+    "litellm": "litellm num_retries=8",
+    "at-once": "retry at once",
+    "stamina": "stamina's defaults",
+}
+USUALLY: Final = ("headers", "blind", "litellm", "at-once", "stamina")
+QUICKLY: Final = ("headers", "blind")
+# The patient ones leave the machine idle enough for two of them, each with a provider of its own.
+TOGETHER: Final = (("litellm", "stamina"), ("at-once",))
+THEIRS: Final = {"at-once": IMPATIENT}
+IN_FLIGHT: Final = 100
+FALL_BACK: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One strategy from its beginning to its end.
+
+    Attributes:
+        cpu_ms: of the callers' processes for each useful call, in steady overload.
+        failed: requests without an answer, over the whole course.
+    """
+
+    name: str
+    seen: Seen
+    cpu_ms: float
+    failed: int
+
+
+async def replicas(at: Stack, name: str, course: Course) -> Run:
+    """Forebay."""
+    with Provider.running() as provider:
+        async with Replicas.running(at, name, [lane("provider", provider.url)]) as ours:
+            provider.play(course.scenario(HEADERS[name]))
+            following = asyncio.create_task(_follow(course, ours.processes))
+            await ours.ask(math.ceil(course.per_s * course.end_s * 1.2))
+            cpu = await following
+            seen = Seen.of(course, provider.counts())
+            return Run(name, seen, 1000 * cpu / max(1, seen.useful_in_steady), ours.failed)
+
+
+async def callers(name: str, course: Course) -> Run:
+    """What people write."""
+    with Provider.running() as provider, _programs(name, provider.url) as programs:
+        provider.play(course.scenario(TOLD))
+        for program in programs:
+            program.stdin.write("go\n")
+            program.stdin.flush()
+        cpu = await _follow(course, programs)
+        seen = Seen.of(course, provider.counts())
+        given_up = sum(int(program.communicate()[0].split()[-1]) for program in programs)
+        return Run(name, seen, 1000 * cpu / max(1, seen.useful_in_steady), given_up)
+
+
+@contextmanager
+def _programs(name: str, url: str) -> Iterator[list[psutil.Popen]]:
+    """Processes that are ready to call."""
+    programs = [
+        psutil.Popen(
+            [sys.executable, "-P", "-m", limit_callers.__name__, name, url, str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for workers in shares(WORKERS, REPLICAS)
+    ]
+    try:
+        for program in programs:
+            if program.stdout.readline().strip() != limit_callers.READY:
+                raise RuntimeError(f"{name}: a process did not start")
+        yield programs
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+async def _follow(course: Course, processes: Sequence[psutil.Popen]) -> float:
+    """Let the course run to its end; CPU seconds that the processes took in steady overload."""
+    began_s = time.monotonic()
+    await asyncio.sleep(course.steady_s)
+    before = cpu_s(processes)
+    await asyncio.sleep(began_s + course.outage_s - time.monotonic())
+    took = cpu_s(processes) - before
+    await asyncio.sleep(began_s + course.end_s - time.monotonic())
+    return took
+
+
+async def fall_back(at: Stack) -> tuple[int, int]:
+    """Kill one of two lanes with 100 calls under way: how many it had, and requests that failed."""
+    scenario = {"latency": {"kind": "lognormal", "low": 1.5, "high": 6}}
+    with Provider.running() as one, Provider.running() as two:
+        for provider in (one, two):
+            provider.play(scenario)
+        lanes = [lane("one", one.url), lane("two", two.url)]
+        async with Replicas.running(at, "two-lanes", lanes, workers=IN_FLIGHT) as ours, asyncio.timeout(120):
+            await ours.ask(FALL_BACK)
+            while (lost := one.under_way()) + two.under_way() < IN_FLIGHT:
+                await asyncio.sleep(0.05)
+            one.die()
+            await ours.finished(FALL_BACK)
+            return lost, ours.failed
+
+
+def measures(runs: Mapping[str, Run], lost: int, failed: int, around: Overhead) -> list[Measure]:
+    """The figures, ours beside each of the others'."""
+    others = [run for name, run in runs.items() if name not in HEADERS]
+    found = []
+    for run in (run for name, run in runs.items() if name in HEADERS):
+        course, seen, label = run.seen.course, run.seen, run.name
+        rows: list[tuple[str, str, str, float, Sequence[float]]] = [
+            ("useful calls / limit", "", ">= 0.97", seen.used, [each.seen.used for each in others]),
+            ("refused / all calls", "%", "<= 1", 100 * seen.refused, [100 * each.seen.refused for each in others]),
+            ("after the outage: most calls in 1 s / limit", "", "<= 1.1", seen.peak, [e.seen.peak for e in others]),
+            ("after the outage: limit used again", "s", "", _back(seen), [_back(each.seen) for each in others]),
+            ("doubled limit used", "s", "<= 30", _doubled(seen), [_doubled(each.seen) for each in others]),
+            ("requests that failed, outage included", "", "", run.failed, [each.failed for each in others]),
+            ("CPU of the callers / useful call", "ms", "", run.cpu_ms, [each.cpu_ms for each in others]),
+        ]
+        for name, unit, goal, value, beside in rows:
+            goes = goal if course.per_s else ""
+            found += [
+                Measure(f"{label}: {name}", value, unit, goes, anchor, SHOWN[each.name])
+                for anchor, each in zip(beside, others, strict=True)
+            ] or [Measure(f"{label}: {name}", value, unit, goes)]
+    alone = "litellm.acompletion alone"
+    return [
+        *found,
+        Measure("two lanes: under way on the one that dies", lost, "calls"),
+        Measure("two lanes: requests that failed", failed, f"of {FALL_BACK}", "0"),
+        Measure("a call, p50", median(around.ours_ms), "ms", "", median(around.alone_ms), alone),
+        Measure("a call, p50, above litellm", median(around.ours_ms) - median(around.alone_ms), "ms", "<= 1"),
+        Measure("CPU of a call", around.ours_cpu_ms, "ms", "", around.alone_cpu_ms, alone),
+        Measure("CPU of a call, of litellm's", around.ours_cpu_ms / around.alone_cpu_ms, "times"),
+    ]
+
+
+def _back(seen: Seen) -> float:
+    return seen.used_after(seen.course.back_s, seen.course.end_s)
+
+
+def _doubled(seen: Seen) -> float:
+    return seen.used_after(seen.course.doubled_s, seen.course.outage_s)
+
+
+def save(runs: Mapping[str, Run], file: Path) -> None:
+    """What was seen over time, for a plot."""
+    told = [
+        {"name": SHOWN[name], "course": asdict(run.seen.course), "slices": [asdict(each) for each in run.seen.slices]}
+        for name, run in runs.items()
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told), encoding="utf-8")
+
+
+async def run(names: Sequence[str], course: Course, series: Path | None) -> None:
+    """All of it, one after the other where each needs the machine."""
+    runs: dict[str, Run] = {}
+    around = await overhead()
+    with stack() as at:
+        lost, failed = await fall_back(at)
+        for name in (name for name in names if name in HEADERS):
+            runs[name] = await replicas(at, name, course)
+    for together in TOGETHER:
+        chosen = [name for name in together if name in names]
+        theirs = await asyncio.gather(*(callers(name, THEIRS.get(name, course)) for name in chosen))
+        runs |= {one.name: one for one in theirs}
+    if series is not None:
+        save(runs, series)
+    title = (
+        f"{WORKERS} workers in {REPLICAS} processes, a limit of {course.per_s:g} calls a second, warm-up of "
+        f"{course.steady_s:g} s, an outage of {course.back_s - course.outage_s:g} s"
+    )
+    report("limits", measures(runs, lost, failed, around), title)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a shorter course, and Forebay alone")
+    parser.add_argument("--only", nargs="+", choices=SHOWN, help="these strategies and no others")
+    parser.add_argument("--series", type=Path, help="file to write what the provider saw over time to, as JSON")
+    chosen = parser.parse_args()
+    names = chosen.only or (QUICKLY if chosen.quick else USUALLY)
+    asyncio.run(run(names, QUICK if chosen.quick else Course(), chosen.series))
+
+
+if __name__ == "__main__":
+    main()
