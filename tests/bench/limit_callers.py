@@ -82,6 +82,7 @@ async def work(call: Call, workers: int, end: "asyncio.Future[None]") -> int:
 async def main(name: str, url: str, workers: int) -> None:
     """Be one of the programs."""
     stamina.instrumentation.set_on_retry_hooks([])  # it would log each
+    await answer_of(url, "the first call takes seconds: litellm gets ready")
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.readline)

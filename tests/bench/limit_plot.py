@@ -20,12 +20,14 @@ LIMIT: Final = "#333333"
 OUTAGE: Final = "#eceff1"
 # Of the limit: what a panel shows; calls beyond it are told as a number.
 SHOWN: Final = 2.5
+# At the end calls are broken off.
+UNFINISHED_S: Final = 2
 INK: Final = "#333333"
 
 
 def per_second(run: Mapping[str, Any], what: str) -> Any:
-    """Calls of each whole second."""
-    seconds = np.zeros(int(run["course"]["end_s"]))
+    """Calls of each whole second; the last ones would look as if they had been in vain."""
+    seconds = np.zeros(int(run["course"]["end_s"]) - UNFINISHED_S)
     for each in run["slices"]:
         second = int(each["at_s"] + 1e-6)
         if second < len(seconds):
@@ -46,7 +48,6 @@ def panel(axes: Axes, run: Mapping[str, Any]) -> None:
     peak = int(sent.max())
     if peak > top:
         axes.text(0.99, 0.93, f"cut off; up to {peak:,} a second", transform=axes.transAxes, **_note("right"))
-    axes.set_xlim(0, course["end_s"])
     axes.set_ylim(0, top)
     axes.set_yticks([0, course["per_s"], 2 * course["per_s"]])
 
@@ -67,11 +68,14 @@ def picture(runs: list[Mapping[str, Any]]) -> Figure:
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8, colors=INK)
-    course = runs[0]["course"]
+    course = max((run["course"] for run in runs), key=lambda each: each["end_s"])
     first = grid[0, 0]
+    first.set_xlim(0, course["end_s"] - UNFINISHED_S)
     middle = (course["outage_s"] + course["back_s"]) / 2
+    first.text(course["doubled_s"] + 1, 1.32 * course["per_s"], "the limit doubles", **_note("left"))
     first.text(middle, 0.93 * SHOWN * course["per_s"], "outage", **(_note("center") | {"color": "#78909c"}))
-    for axes in grid[-1]:
+    for axes in list(grid.flat[: len(runs)])[-2:]:
+        axes.tick_params(labelbottom=True)
         axes.set_xlabel("seconds", fontsize=8, color=INK)
     for axes in grid[:, 0]:
         axes.set_ylabel("calls a second", fontsize=8, color=INK)

@@ -35,10 +35,10 @@ class Course:
 
     per_s: float = 40
     doubled_s: float = 6
-    steady_s: float = 40
+    steady_s: float = 42
     outage_s: float = 62
     back_s: float = 122
-    end_s: float = 142
+    end_s: float = 140
 
     def scenario(self, headers: Mapping[str, bool]) -> dict[str, Any]:
         """The same as a scenario: a second's worth can be saved up, answers take 0.8 s on average."""
@@ -106,6 +106,16 @@ class Seen:
         after = self._between(self.course.back_s, self.course.end_s)
         starts = (each.at_s for each in after)
         return max((self._calls(start, start + 1) for start in starts), default=0) / self.course.per_s
+
+    @property
+    def back_in_use_s(self) -> float:
+        """Seconds from the outage's end until the limit is used again; NaN for never."""
+        return self.used_after(self.course.back_s, self.course.end_s)
+
+    @property
+    def doubled_in_use_s(self) -> float:
+        """Seconds until a limit that doubled is used; NaN for not before the outage."""
+        return self.used_after(self.course.doubled_s, self.course.outage_s)
 
     def used_after(self, since_s: float, until_s: float) -> float:
         """Seconds from one time until 95 % of the limit was used for three seconds; NaN if that never came."""

@@ -33,7 +33,7 @@ from tests.support import make
 REPLICAS: Final = 3
 WORKERS: Final = 50
 MODEL: Final = "openai/simulated"
-READY_WITHIN_S: Final = 60.0
+READY_WITHIN_S: Final = 180.0
 AT_ONCE: Final = 200
 
 

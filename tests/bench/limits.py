@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,10 +69,34 @@ class Run:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of a run."""
+
+    name: str
+    unit: str
+    goal: str
+    of: Callable[[Run], float]
+
+
+ROWS: Final = (
+    Row("useful calls / limit", "", ">= 0.97", lambda run: run.seen.used),
+    Row("refused / all calls", "%", "<= 1", lambda run: 100 * run.seen.refused),
+    Row("most calls in 1 s after the outage / limit", "", "<= 1.1", lambda run: run.seen.peak),
+    Row("limit used after the outage", "s", "", lambda run: run.seen.back_in_use_s),
+    Row("limit that doubled used", "s", "<= 30", lambda run: run.seen.doubled_in_use_s),
+    Row("requests that failed, over all", "", "", lambda run: run.failed),
+    Row("CPU of the callers / useful call", "ms", "", lambda run: run.cpu_ms),
+)
+
+
 async def replicas(at: Stack, name: str, course: Course) -> Run:
     """Forebay."""
     with Provider.running() as provider:
         async with Replicas.running(at, name, [lane("provider", provider.url)]) as ours:
+            provider.play({})
+            await ours.ask(WORKERS)  # the first call of a process takes seconds: litellm gets ready
+            await ours.finished(WORKERS)
             provider.play(course.scenario(HEADERS[name]))
             following = asyncio.create_task(_follow(course, ours.processes))
             await ours.ask(math.ceil(course.per_s * course.end_s * 1.2))
@@ -150,22 +174,11 @@ def measures(runs: Mapping[str, Run], lost: int, failed: int, around: Overhead) 
     others = [run for name, run in runs.items() if name not in HEADERS]
     found = []
     for run in (run for name, run in runs.items() if name in HEADERS):
-        course, seen, label = run.seen.course, run.seen, run.name
-        rows: list[tuple[str, str, str, float, Sequence[float]]] = [
-            ("useful calls / limit", "", ">= 0.97", seen.used, [each.seen.used for each in others]),
-            ("refused / all calls", "%", "<= 1", 100 * seen.refused, [100 * each.seen.refused for each in others]),
-            ("after the outage: most calls in 1 s / limit", "", "<= 1.1", seen.peak, [e.seen.peak for e in others]),
-            ("after the outage: limit used again", "s", "", _back(seen), [_back(each.seen) for each in others]),
-            ("doubled limit used", "s", "<= 30", _doubled(seen), [_doubled(each.seen) for each in others]),
-            ("requests that failed, outage included", "", "", run.failed, [each.failed for each in others]),
-            ("CPU of the callers / useful call", "ms", "", run.cpu_ms, [each.cpu_ms for each in others]),
-        ]
-        for name, unit, goal, value, beside in rows:
-            goes = goal if course.per_s else ""
+        for row in ROWS:
+            name, value = f"{run.name}: {row.name}", row.of(run)
             found += [
-                Measure(f"{label}: {name}", value, unit, goes, anchor, SHOWN[each.name])
-                for anchor, each in zip(beside, others, strict=True)
-            ] or [Measure(f"{label}: {name}", value, unit, goes)]
+                Measure(name, value, row.unit, row.goal, row.of(other), SHOWN[other.name]) for other in others
+            ] or [Measure(name, value, row.unit, row.goal)]
     alone = "litellm.acompletion alone"
     return [
         *found,
@@ -176,14 +189,6 @@ def measures(runs: Mapping[str, Run], lost: int, failed: int, around: Overhead) 
         Measure("CPU of a call", around.ours_cpu_ms, "ms", "", around.alone_cpu_ms, alone),
         Measure("CPU of a call, of litellm's", around.ours_cpu_ms / around.alone_cpu_ms, "times"),
     ]
-
-
-def _back(seen: Seen) -> float:
-    return seen.used_after(seen.course.back_s, seen.course.end_s)
-
-
-def _doubled(seen: Seen) -> float:
-    return seen.used_after(seen.course.doubled_s, seen.course.outage_s)
 
 
 def save(runs: Mapping[str, Run], file: Path) -> None:
@@ -199,13 +204,18 @@ def save(runs: Mapping[str, Run], file: Path) -> None:
 async def run(names: Sequence[str], course: Course, series: Path | None) -> None:
     """All of it, one after the other where each needs the machine."""
     runs: dict[str, Run] = {}
+    _say("one call at a time, with a worker and without")
     around = await overhead()
+    _say("two lanes, one of which dies")
     with stack() as at:
         lost, failed = await fall_back(at)
         for name in (name for name in names if name in HEADERS):
+            _say(SHOWN[name])
             runs[name] = await replicas(at, name, course)
     for together in TOGETHER:
-        chosen = [name for name in together if name in names]
+        if not (chosen := [name for name in together if name in names]):
+            continue
+        _say(", ".join(SHOWN[name] for name in chosen))
         theirs = await asyncio.gather(*(callers(name, THEIRS.get(name, course)) for name in chosen))
         runs |= {one.name: one for one in theirs}
     if series is not None:
@@ -215,6 +225,11 @@ async def run(names: Sequence[str], course: Course, series: Path | None) -> None
         f"{course.steady_s:g} s, an outage of {course.back_s - course.outage_s:g} s"
     )
     report("limits", measures(runs, lost, failed, around), title)
+
+
+def _say(what: str) -> None:
+    sys.stdout.write(f"{what} …\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
