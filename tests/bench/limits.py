@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
@@ -52,8 +52,23 @@ TOGETHER: Final = (("litellm", "stamina"), ("at-once",))
 THEIRS: Final = {"at-once": IMPATIENT}
 IN_FLIGHT: Final = 100
 FALL_BACK: Final = 400
+NAP_S: Final = 0.02
 # Twenty seconds, on a machine with nothing else to do.
 WITHIN_S: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How the machine did in steady overload.
+
+    Attributes:
+        cpu_s: that the callers' processes took.
+        late_ms: by which a process that does nothing else woke up too late, the median: with a machine of its own less
+            than 1.
+    """
+
+    cpu_s: float
+    late_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +77,20 @@ class Run:
 
     Attributes:
         cpu_ms: of the callers' processes for each useful call, in steady overload.
+        late_ms: by which a process that does nothing else woke up too late meanwhile, the median.
         failed: requests without an answer, over the whole course.
     """
 
     name: str
     seen: Seen
     cpu_ms: float
+    late_ms: float
     failed: int
+
+    @classmethod
+    def of(cls, name: str, seen: Seen, followed: Followed, failed: int) -> Self:
+        """From what was seen and watched."""
+        return cls(name, seen, 1000 * followed.cpu_s / max(1, seen.useful_in_steady), followed.late_ms, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +110,7 @@ ROWS: Final = (
     Row("limit used after the outage", "s", "", lambda run: run.seen.back_in_use_s),
     Row("limit that doubled used", "s", "<= 30", lambda run: run.seen.doubled_in_use_s),
     Row("requests that failed, over all", "", "", lambda run: run.failed),
+    Row("the machine woke a sleeper late by", "ms", "", lambda run: run.late_ms),
     Row("CPU of the callers / useful call", "ms", "", lambda run: run.cpu_ms),
 )
 
@@ -102,9 +125,8 @@ async def replicas(at: Stack, name: str, course: Course) -> Run:
             provider.play(course.scenario(HEADERS[name]))
             following = asyncio.create_task(_follow(course, ours.processes))
             await ours.ask(math.ceil(course.per_s * course.end_s * 1.2))
-            cpu = await following
-            seen = Seen.of(course, provider.counts())
-            return Run(name, seen, 1000 * cpu / max(1, seen.useful_in_steady), ours.failed)
+            followed = await following
+            return Run.of(name, Seen.of(course, provider.counts()), followed, ours.failed)
 
 
 async def callers(name: str, course: Course) -> Run:
@@ -114,10 +136,10 @@ async def callers(name: str, course: Course) -> Run:
         for program in programs:
             program.stdin.write("go\n")
             program.stdin.flush()
-        cpu = await _follow(course, programs)
+        followed = await _follow(course, programs)
         seen = Seen.of(course, provider.counts())
         given_up = sum(int(program.communicate()[0].split()[-1]) for program in programs)
-        return Run(name, seen, 1000 * cpu / max(1, seen.useful_in_steady), given_up)
+        return Run.of(name, seen, followed, given_up)
 
 
 @contextmanager
@@ -144,15 +166,17 @@ def _programs(name: str, url: str) -> Iterator[list[psutil.Popen]]:
             program.wait()
 
 
-async def _follow(course: Course, processes: Sequence[psutil.Popen]) -> float:
-    """Let the course run to its end; CPU seconds that the processes took in steady overload."""
+async def _follow(course: Course, processes: Sequence[psutil.Popen]) -> Followed:
+    """Let the course run to its end, and watch the machine in steady overload."""
     began_s = time.monotonic()
     await asyncio.sleep(course.steady_s)
-    before = cpu_s(processes)
-    await asyncio.sleep(began_s + course.outage_s - time.monotonic())
+    before, late_ms = cpu_s(processes), []
+    while (now_s := time.monotonic()) < began_s + course.outage_s:
+        await asyncio.sleep(NAP_S)
+        late_ms.append(1000 * (time.monotonic() - now_s - NAP_S))
     took = cpu_s(processes) - before
     await asyncio.sleep(began_s + course.end_s - time.monotonic())
-    return took
+    return Followed(took, median(late_ms))
 
 
 async def fall_back(at: Stack) -> tuple[int, int]:
