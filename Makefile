@@ -13,7 +13,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-writer bench-writer-away check lint types contracts format docs lock clean
+.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-writer bench-writer-away check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -52,6 +52,10 @@ bench-router: setup ## what routing recovers of the stronger model's gain; HELD_
 
 bench-freshness: setup ## what changes soon, on the labelled questions in DATA; HELD_OUT=folder to test on others
 	@$(BIN)/python -m tests.bench.freshness $(DATA) $(if $(HELD_OUT),--held-out '$(HELD_OUT)')
+
+bench-limits: setup $(if $(PLOT),$(BENCH)/.installed) ## how calls keep to a provider's limit; QUICK=1 for two minutes of it, PLOT=docs/limits.png to draw
+	@$(BIN)/python -m tests.bench.limits $(if $(QUICK),--quick) --series build/limits.json
+	@$(if $(PLOT),PYTHONPATH=$(BENCH) $(BIN)/python -m tests.bench.limit_plot build/limits.json '$(PLOT)',:)
 
 # Apart from the virtual environment: what a bench compares with must not change what the tests run with.
 $(BENCH)/.installed: infra/requirements/bench.txt | setup

@@ -121,6 +121,7 @@ class Pass:
 
     Attributes:
         estimated_tokens: it may use.
+        paced: whether anything was known of a limit when it left.
         held_back: whether it had to wait for the pace.
         window_full: whether it had to wait for the end of another.
         probe: what it is if it is the one that tries a lane whose breaker was open.
@@ -130,6 +131,7 @@ class Pass:
     """
 
     estimated_tokens: float
+    paced: bool
     held_back: bool
     window_full: bool
     probe: Probe | None
@@ -272,10 +274,11 @@ class Gate:
                         await self._freed.wait()
                     else:
                         break
+                paced = self.calls.limit.rate is not None or self.tokens.limit.rate is not None
                 probe = self._leave(tokens)
         finally:
             self._waiting -= 1
-        return Pass(tokens, held_back, window_full, probe, self._clock.monotonic(), tokens)
+        return Pass(tokens, paced, held_back, window_full, probe, self._clock.monotonic(), tokens)
 
     def _leave(self, tokens: float) -> Probe | None:
         """A call leaves; what it is if it is the breaker's probe."""
@@ -355,14 +358,22 @@ class Gate:
         else:
             others = (self._window.under_way - 1) / self.share
             quota, under_way = (self.tokens, others * leave.tokens) if for_tokens else (self.calls, others)
-            quota.refused(now_s, under_way=under_way)
-        if leave.left_s >= self._refused_s:  # it left after the last refusal was heard of: that pause was too short
+            if (
+                leave.paced or quota.limit.rate is None
+            ):  # else it left before the limit was known, which it tells nothing of
+                quota.refused(now_s, under_way=under_way)
+        own_s = 0.0
+        if leave.left_s > self._refused_s:  # else it left with one that was refused before: that is no news
             self._refused_in_a_row += 1
-        self._refused_s = now_s
-        known = error.retry_after_s is not None
-        doublings = min(self._refused_in_a_row - (2 if known else 1), 10)
-        wait_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0**doublings) if doublings >= 0 else 0.0
-        self._tell_to_wait(max(error.retry_after_s or 0.0, wait_s * random.uniform(0.5, 1)), error.code)
+            self._refused_s = now_s
+            own_s = self._pause_s(said=error.retry_after_s is not None)
+        if (wait_s := max(error.retry_after_s or 0.0, own_s)) > 0:
+            self._tell_to_wait(wait_s, error.code)
+
+    def _pause_s(self, *, said: bool) -> float:
+        """Seconds to leave a lane alone that refused; with ``said``, beside what it asks for, which may be too little."""
+        doublings = min(self._refused_in_a_row - (2 if said else 1), 10)
+        return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0**doublings) * random.uniform(0.5, 1) if doublings >= 0 else 0.0
 
     def _tell_to_wait(self, wait_s: float, reason: str) -> None:
         until = self._clock.now() + timedelta(seconds=min(LONGEST_S, wait_s))

@@ -73,7 +73,9 @@ class Limit:
         return min(known) if known else None
 
     def told(self, per_second: float) -> None:
-        """The provider said in a header what it gives."""
+        """The provider said in a header what it gives; of another limit the same part is ours as of the one before."""
+        if self._learned is not None and self._told is not None:
+            self._learned *= per_second / self._told
         self._told = per_second
 
     def accepted(self, now_s: float, amount: float, *, held_back: float) -> None:

@@ -1,6 +1,7 @@
 """What a bench prints."""
 
 import json
+import math
 
 import pytest
 
@@ -14,3 +15,12 @@ def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     last = json.loads(out.strip().splitlines()[-1])
     assert last["bench"] == "b"
     assert last["measures"][0]["anchor_name"] == "cosine"
+
+
+def test_what_never_came_is_said_so_and_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    report("b", [Measure("limit used", math.nan, "s", anchor=math.nan, anchor_name="another")], "a title")
+    out = capsys.readouterr().out
+    assert out.count("never") == 2
+    last = json.loads(out.strip().splitlines()[-1])
+    assert last["measures"][0]["value"] is None
+    assert last["measures"][0]["anchor"] is None

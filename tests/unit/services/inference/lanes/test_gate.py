@@ -258,6 +258,7 @@ def told(calls: float, tokens: float) -> RateLimited:
 )
 async def test_a_refusal_counts_for_the_limit_that_it_was_for(error: RateLimited, limits: tuple[int, int]) -> None:
     it = Alone()
+    it.gate.calls.limit.told(10)
     await it.fail(error)
     report = it.gate.report()
     assert (report.calls.refused, report.tokens.refused) == limits
