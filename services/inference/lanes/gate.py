@@ -371,9 +371,11 @@ class Gate:
             self._tell_to_wait(wait_s, error.code)
 
     def _pause_s(self, *, said: bool) -> float:
-        """Seconds to leave a lane alone that refused; with ``said``, beside what it asks for, which may be too little."""
+        """Seconds to leave a lane alone that refused; with ``said`` beside what it asks for, which may be too little."""
         doublings = min(self._refused_in_a_row - (2 if said else 1), 10)
-        return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0**doublings) * random.uniform(0.5, 1) if doublings >= 0 else 0.0
+        if doublings < 0:
+            return 0.0
+        return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0**doublings) * random.uniform(0.5, 1)
 
     def _tell_to_wait(self, wait_s: float, reason: str) -> None:
         until = self._clock.now() + timedelta(seconds=min(LONGEST_S, wait_s))
