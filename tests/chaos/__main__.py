@@ -3,12 +3,14 @@
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from random import SystemRandom
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +30,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40.0, help="requests per second")
     parser.add_argument("--only", choices=known, action="append", help="this fault, and no other; may be repeated")
     said = parser.parse_args()
+    logging.disable()  # that connections are lost is what this is about
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.monotonic()
     _say(f"seed {said.seed}")
     chosen = said.only or known

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from infra.local import ports, rabbitmq, readiness, services
 from infra.local.errors import StackError
 from infra.local.home import Home, write
@@ -53,6 +55,7 @@ class Cluster:
                 self.start(node)
             for node in NODES:
                 self.wait_ready(node)
+            self._wait_joined()
             yield self
         finally:
             self._end()
@@ -74,6 +77,16 @@ class Cluster:
             if self._processes[node].poll() is not None or time.monotonic() > until:
                 raise StackError(f"{node} does not start: see {self._home.log_of(node)}")
             time.sleep(POLL_S)
+
+    def _wait_joined(self) -> None:
+        """Return when all nodes are one cluster; raises StackError when they don't become one."""
+        until = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < until:
+            answer = httpx.get(f"{self.management_url}/api/nodes", auth=("guest", "guest"), trust_env=False)
+            if answer.is_success and sum(node.get("running", False) for node in answer.json()) == len(NODES):
+                return
+            time.sleep(POLL_S)
+        raise StackError(f"the nodes don't become one cluster: see {self._home.log}")
 
     def kill(self, node: str) -> None:
         """SIGKILL a node."""
