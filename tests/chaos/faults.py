@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -110,6 +110,13 @@ async def _node_paused(system: System, random: Random, for_s: float) -> None:
     system.cluster.resume(node)
 
 
+async def _together(system: System, random: Random, for_s: float, *, strikes: Sequence[Strike]) -> None:
+    """Several faults side by side, each with draws of its own: which comes first must not change what is drawn."""
+    async with asyncio.TaskGroup() as tasks:
+        for strike in strikes:
+            tasks.create_task(strike(system, Random(random.random()), for_s))
+
+
 _OUTAGE: Final = MappingProxyType({"kind": "reset"})
 _DRIP: Final = MappingProxyType({"kind": "drip", "probability": 0.5})
 _GARBAGE: Final = MappingProxyType({"kind": "malformed", "probability": 0.5})
@@ -137,9 +144,16 @@ CLUSTER: Final = (
     Fault("kill nodes in turn", _node_killed),
     Fault("pause a node", _node_paused),
 )
-# A few strikes for a run of seconds.
-SHORT: Final = (
-    Fault("kill any service", partial(_killed, victims=SERVICES, times=4)),
-    Fault("kill the broker", partial(_killed, victims=("rabbitmq",), times=1)),
-    Fault("stop PostgreSQL at once", _database_stopped),
+# For a run of seconds.
+SHORT: Final = Fault(
+    "several at once",
+    partial(
+        _together,
+        strikes=(
+            partial(_killed, victims=SERVICES, times=4),
+            partial(_killed, victims=("rabbitmq",), times=1),
+            partial(_cut, what="broker", times=1),
+            _database_stopped,
+        ),
+    ),
 )
