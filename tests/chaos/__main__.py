@@ -35,13 +35,19 @@ def main() -> None:
     began = time.monotonic()
     _say(f"seed {said.seed}")
     chosen = said.only or known
-    rounds = asyncio.run(_all([known[name] for name in chosen], said.seed, said.requests, said.rate))
+    rounds: list[Round] = []
+    whole = True
+    try:
+        asyncio.run(_play([known[name] for name in chosen], said.seed, said.requests, said.rate, rounds))
+    except KeyboardInterrupt:
+        whole = False
+        _say("stopped; this is what was played until then")
     _tell(rounds, said.seed, time.monotonic() - began)
-    sys.exit(0 if all(one.flawless for one in rounds) else 1)
+    sys.exit(0 if whole and all(one.flawless for one in rounds) else 1)
 
 
-async def _all(faults: Sequence[Fault], seed: int, requests: int, per_s: float) -> list[Round]:
-    rounds = []
+async def _play(faults: Sequence[Fault], seed: int, requests: int, per_s: float, rounds: list[Round]) -> None:
+    """Play a round for each fault, and add it to the list when it is over."""
     for clustered in (False, True):
         chosen = [fault for fault in faults if (fault in CLUSTER) == clustered]
         if chosen:
@@ -50,7 +56,6 @@ async def _all(faults: Sequence[Fault], seed: int, requests: int, per_s: float) 
                     one = await played(struck, fault, seed=seed, requests=requests, per_s=per_s)
                     rounds.append(one)
                     _say(_summary(one))
-    return rounds
 
 
 def _summary(one: Round) -> str:
