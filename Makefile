@@ -13,7 +13,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-writer bench-writer-away check lint types contracts format docs lock clean
+.PHONY: help setup demo test chaos bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-writer bench-writer-away check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -28,9 +28,12 @@ $(VENV)/.installed: infra/requirements/dev.txt pyproject.toml infra/setup/python
 demo: setup ## start a stack, send it prompts, show the answers and what they cost, stop the stack
 	@$(BIN)/forebay demo $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(POLICY),--policy '$(POLICY)')
 
-test: setup ## unit, contract and end-to-end tests on a private stack
+test: setup ## unit, contract, end-to-end and some chaos tests on private stacks
 	@infra/setup/kubectl.sh
 	@$(BIN)/pytest -q $(ARGS)
+
+chaos: setup ## 20,000 requests while services, brokers, PostgreSQL, networks and the provider fail; ARGS='--seed 7'
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench-cache-quality: setup ## true duplicates the cache serves, and near misses, on the labelled pairs in DATA
 	@$(BIN)/python -m tests.bench.cache_quality $(DATA)

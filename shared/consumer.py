@@ -111,10 +111,10 @@ class _Settler:
         """
         if isinstance(outcome, Parked) and not queue.delays:
             outcome = Again(Park(f"{queue.name} can't be parked"))  # "later" was asked for: keep it, don't bury it
-        tries = 0
+        tries, now = 0, self._clock.now()  # one time for all tries: they publish the same messages, not further ones
         while True:
             try:
-                await self._carry_out(subscription, queue, delivery, outcome)
+                await self._carry_out(subscription, queue, delivery, outcome, now)
                 break
             except BrokerError as error:
                 if isinstance(error, Unpublishable) and not isinstance(outcome, Dead):
@@ -132,10 +132,12 @@ class _Settler:
         log.debug("settled", queue=queue.name, outcome=type(outcome).__name__.lower())
         metrics.CONSUMED.labels(queue.name, type(outcome).__name__.lower()).inc()
 
-    async def _carry_out(self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome) -> None:
+    async def _carry_out(
+        self, subscription: Subscription, queue: Queue, delivery: Delivery, outcome: Outcome, now: datetime
+    ) -> None:
         match outcome:
             case Done(events):
-                await publish(self._broker, events, source=self._source, now=self._clock.now())
+                await publish(self._broker, events, source=self._source, now=now)
                 await subscription.ack([delivery])
             case Dead(code, reason):
                 log.error("gave up", queue=queue.name, code=code, reason=reason, attempts=delivery.attempts)
@@ -145,7 +147,7 @@ class _Settler:
             case Parked(after_s, instead):
                 message = delivery.message
                 if instead is not None:
-                    message = _rewritten(message, instead, source=self._source, now=self._clock.now())
+                    message = _rewritten(message, instead, source=self._source, now=now)
                 await self._broker.publish([parked(queue, message, after_s)])
                 await subscription.ack([delivery])
             case Again():

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
@@ -178,19 +179,20 @@ class RabbitBroker:
         return declared
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Publish all, pipelined; see :class:`shared.broker.Broker`. What nobody must take is not waited for."""
+        """Publish all, pipelined; see :class:`shared.broker.Broker`. What nobody must take is not waited for.
+
+        A message that comes again while its confirm is still due is not sent again: its confirm is waited for.
+        """
         session = self._now()
-        mandatory = [message for message in messages if message.mandatory]
-        try:
-            async with asyncio.timeout(self._publish_timeout_s):
-                results = await asyncio.gather(
-                    *(session.publish(message) for message in mandatory), return_exceptions=True
-                )
-        except TimeoutError:
-            raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s") from None
-        for message, result in zip(mandatory, results, strict=True):
-            if isinstance(result, BaseException):
-                raise _publish_error(message, result) from result
+        mandatory = [(message, session.confirming(message)) for message in messages if message.mandatory]
+        if mandatory:
+            _, late = await asyncio.wait([task for _, task in mandatory], timeout=self._publish_timeout_s)
+            if late:
+                raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s")
+        for message, task in mandatory:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is not None:
+                raise _publish_error(message, error) from error
         for message in messages:
             if not message.mandatory:
                 session.publish_copy(message, within_s=self._publish_timeout_s)
@@ -285,6 +287,10 @@ def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
     }
 
 
+# Exchange, routing key and id of a message.
+_Name = tuple[str, str, str | None]
+
+
 class _Session:
     """One connection and its two publishing channels, for as long as it lasts."""
 
@@ -294,6 +300,7 @@ class _Session:
         self._publisher: abc.AbstractChannel
         self._replies: abc.AbstractChannel
         self._copies: set[asyncio.Task[None]] = set()
+        self._unconfirmed: dict[_Name, tuple[Message, asyncio.Task[None]]] = {}
         self.lost = asyncio.Event()
 
     @classmethod
@@ -330,6 +337,26 @@ class _Session:
         exchange = await self._exchange(message)
         await exchange.publish(_to_wire(message), message.routing_key, mandatory=message.mandatory)
 
+    def confirming(self, message: Message) -> asyncio.Task[None]:
+        """The publish of a message, which goes on when nobody waits for it any more.
+
+        For an equal message whose confirm is due it is the one under way: a broker that is slow to confirm would have
+        all the more to do with every copy, and so would all who consume them.
+        """
+        name = (message.exchange, message.routing_key, message.message_id)
+        if name in self._unconfirmed and self._unconfirmed[name][0] == message:
+            return self._unconfirmed[name][1]
+        task = asyncio.create_task(self.publish(message))
+        self._unconfirmed[name] = (message, task)
+        task.add_done_callback(partial(self._confirmed, name))
+        return task
+
+    def _confirmed(self, name: "_Name", task: asyncio.Task[None]) -> None:
+        if name in self._unconfirmed and self._unconfirmed[name][1] is task:
+            del self._unconfirmed[name]
+        if not task.cancelled():
+            task.exception()  # looked at also where nobody waits for it any more
+
     def publish_copy(self, message: Message, *, within_s: float) -> None:
         """Publish and don't look back: a reply queue that is gone, full or slow is its owner's business."""
         if len(self._copies) >= COPIES_UNDER_WAY:
@@ -357,8 +384,8 @@ class _Session:
     async def close(self) -> None:
         if self._copies and not self.lost.is_set():
             await asyncio.wait(self._copies, timeout=COPIES_WAIT_S)
-        for copy in tuple(self._copies):
-            copy.cancel()
+        for task in (*self._copies, *(task for _, task in self._unconfirmed.values())):
+            task.cancel()
         with suppress(*LOST, TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connection.close()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,8 +14,9 @@ from shared.consumer import PAUSE_MAX_S, Consumer, times_parked
 from shared.errors import BrokerUnavailable, PublishRefused
 from shared.rabbitmq import RabbitBroker
 from shared.topology import REQUESTS, Queue
+from tests.chaos.proxy import Proxy
 from tests.contract import test_parking
-from tests.contract.test_broker import ALL, WORK, message
+from tests.contract.test_broker import ALL, WORK, bodies, message
 from tests.contract.test_parking import Parker, parking, run_until_saw
 from tests.support.clock import ManualClock
 
@@ -133,3 +135,25 @@ async def pass_time(clock: ManualClock) -> None:
     while True:
         await clock.sleeper()
         await clock.advance(PAUSE_MAX_S)
+
+
+async def test_a_message_that_waits_for_its_confirm_is_not_sent_again(rabbit: RabbitBroker, amqp_url: str) -> None:
+    await rabbit.declare(ALL)
+    clock = ManualClock()
+    parts = urlsplit(amqp_url)
+    proxy = Proxy([parts.port or 0], clock=clock)
+    async with proxy.serving() as port:
+        slow_url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
+        async with RabbitBroker(slow_url, name="slow", publish_timeout_s=0.2) as slow, asyncio.timeout(PATIENCE_S):
+            await slow.wait_connected()
+            await slow.publish([message("first")])
+            proxy.delay_s = 1.0
+            for _ in range(3):
+                with pytest.raises(BrokerUnavailable, match="no confirm"):
+                    await slow.publish([message("slow")])
+            proxy.delay_s = 0.0
+            await clock.advance(1.0)
+            with suppress(BrokerUnavailable):  # a machine that is busy may need longer; it arrives all the same
+                await slow.publish([message("last")])
+            async with rabbit.subscribe(WORK, prefetch=10) as subscription:
+                assert await bodies(subscription, 3) == ["first", "slow", "last"]

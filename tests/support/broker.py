@@ -16,12 +16,14 @@ class WatchedBroker(MemoryBroker):
 
     Attributes:
         failures: errors that the next publishes raise, in order.
+        tried: the messages of each publish, also of those that failed.
         log: what happened, in order: ("publish", routing key), ("ack", message id), ("hand back", message id).
     """
 
     def __init__(self, *, delivery_limit: int = 5) -> None:
         super().__init__(delivery_limit=delivery_limit)
         self.failures: list[Exception] = []
+        self.tried: list[Sequence[Message]] = []
         self.log: list[tuple[str, str | None]] = []
         self._watched: list[_Watched] = []
 
@@ -33,6 +35,7 @@ class WatchedBroker(MemoryBroker):
         return broker
 
     async def publish(self, messages: Sequence[Message]) -> None:
+        self.tried.append(messages)
         if self.failures:
             raise self.failures.pop(0)
         await super().publish(messages)

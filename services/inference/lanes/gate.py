@@ -371,7 +371,7 @@ class Gate:
             self._tell_to_wait(wait_s, error.code)
 
     def _pause_s(self, *, said: bool) -> float:
-        """Seconds to leave a lane alone that refused; with ``said`` beside what it asks for, which may be too little."""
+        """Seconds to leave a lane alone that refused; with ``said`` beside what it asks for, if that is too little."""
         doublings = min(self._refused_in_a_row - (2 if said else 1), 10)
         if doublings < 0:
             return 0.0
