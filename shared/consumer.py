@@ -45,6 +45,7 @@ REASON_HEADER: Final = "forebay-reason"
 CODE_HEADER: Final = "forebay-code"
 QUEUE_HEADER: Final = "forebay-queue"
 PARKED_HEADER: Final = "forebay-parked"
+KEY_HEADER: Final = "forebay-key"
 # RabbitMQ routes by these: a list of keys would spread the copy, anything else makes it close the channel.
 ROUTING_HEADERS: Final = frozenset({"CC", "BCC"})
 
@@ -176,7 +177,8 @@ def _rewritten(message: Message, event: Event, *, source: str, now: datetime) ->
 def parked(queue: Queue, message: Message, after_s: float = 0.0) -> Message:
     """The copy of a message that waits: as it came, and how often that was.
 
-    It comes back under the name of its queue instead of the key it was published with, and its attempts begin anew.
+    It comes back under the name of its queue, with the key it was published with in a header, and its attempts begin
+    anew.
     """
     place = queue.parked(after_s)
     assert place is not None
@@ -184,7 +186,8 @@ def parked(queue: Queue, message: Message, after_s: float = 0.0) -> Message:
         message,
         exchange="",
         routing_key=place.name,
-        headers=_plain(message.headers) | {PARKED_HEADER: times_parked(message) + 1},
+        headers=_plain(message.headers)
+        | {PARKED_HEADER: times_parked(message) + 1, KEY_HEADER: published_with(message)},
         mandatory=True,
     )
 
@@ -193,6 +196,12 @@ def times_parked(message: Message) -> int:
     """How often a message was parked before; a handler that wants to know can have it by its ``decode``."""
     times = message.headers.get(PARKED_HEADER)
     return times if isinstance(times, int) else 0
+
+
+def published_with(message: Message) -> str:
+    """The routing key a message was published with, also where it was parked since."""
+    key = message.headers.get(KEY_HEADER)
+    return key if times_parked(message) and isinstance(key, str) else message.routing_key
 
 
 def _plain(headers: Mapping[str, object]) -> dict[str, object]:

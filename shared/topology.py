@@ -109,10 +109,11 @@ EXCHANGES = (REQUESTS, RESPONSES, SIGNALS, DEAD)
 
 # How long a follower of a request in flight stays away: about as long as a model takes to answer.
 PARKED_S = 2.0
-# How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open.
+# How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open. So
+# does a submission of a tenant that has sent more than it may.
 PUT_ASIDE_S = (2.0, 10.0, 30.0, 120.0)
 
-SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),))
+SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),), delays=PUT_ASIDE_S)
 ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), delays=(PARKED_S,))
 MISSED = Queue("router.missed", (Binding(REQUESTS, "request.missed"),))
 SHADOWS = Queue("inference.shadow", (Binding(REQUESTS, "request.shadowed"),))
