@@ -179,7 +179,8 @@ class MemoryBroker:
 
     def dead_letter(self, line: _Line, stored: _Stored) -> None:
         """Move a message to the dead letters of its queue."""
-        message = replace(stored.message, exchange=DEAD.name, routing_key=line.queue.name)
+        key = line.queue.side_of or line.queue.name
+        message = replace(stored.message, exchange=DEAD.name, routing_key=key)
         for target in self._bound(message):
             target.push(_Stored(message))
 

@@ -304,7 +304,7 @@ def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,
         "x-dead-letter-exchange": DEAD.name,
-        "x-dead-letter-routing-key": queue.name,
+        "x-dead-letter-routing-key": queue.side_of or queue.name,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }

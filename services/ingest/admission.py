@@ -186,7 +186,7 @@ class Admission:
 
 def _places(queue: Queue) -> Sequence[Queue]:
     """Where those wait that wait for the consumers of a queue."""
-    return (queue, *queue.parking)
+    return (queue, *queue.sides, *queue.parking)
 
 
 async def _either(*events: asyncio.Event) -> None:
