@@ -136,7 +136,7 @@ def _queue_channel(queue: Queue) -> dict[str, Any]:
     bound = "; ".join(f"`{binding.pattern}` on `{binding.exchange.name}`" for binding in queue.bindings)
     return {
         "address": queue.name,
-        "description": f"bound to {bound}",
+        "description": f"side queue of `{queue.side_of}`" if queue.side_of else f"bound to {bound}",
         "bindings": {
             "amqp": {
                 "is": "queue",

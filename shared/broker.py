@@ -51,6 +51,19 @@ class Delivery:
     attempts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a look at a queue shows.
+
+    Attributes:
+        ready: messages that no consumer has.
+        consumers: who takes from it.
+    """
+
+    ready: int
+    consumers: int
+
+
 class Subscription(Protocol):
     """Deliveries of one queue, bounded by the prefetch."""
 
@@ -90,8 +103,8 @@ class Broker(Protocol):
     """A connection to the exchanges and queues."""
 
     @property
-    def connected(self) -> bool:
-        """Whether a publish has a chance right now."""
+    def trouble(self) -> str | None:
+        """Why a publish has no chance right now; None where it has one."""
         ...
 
     async def declare(self, topology: Topology) -> None:
@@ -109,6 +122,14 @@ class Broker(Protocol):
         Raises:
             Unroutable: a mandatory message was returned.
             BrokerUnavailable: no connection, or no confirm in time; any of them may have arrived.
+        """
+        ...
+
+    async def look(self, queues: Sequence[Queue]) -> Sequence[Depth]:
+        """How deep some queues are, in their order; cheap enough for every second.
+
+        Raises:
+            BrokerUnavailable: there is no connection, or no answer in time.
         """
         ...
 

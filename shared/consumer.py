@@ -7,12 +7,13 @@ becomes of a delivery is one of a closed set of outcomes:
 - :class:`Again`: something we depend on is away. The delivery is kept, and the handler called again after a pause.
 - :class:`Parked`: not now, and not to be held meanwhile. A copy goes to the queue's parking queue, then it is
   acknowledged; after a delay the broker brings the copy back. A handler asks for it with :class:`shared.errors.Park`.
+- :class:`Aside`: not yet; others wait behind its like. A copy goes to a side queue, then it is acknowledged.
 - :class:`Dead`: it will never work. A copy goes to the dead letters with the reason, then it is acknowledged.
 
 Of a publish without a confirm nobody can tell whether it arrived, so a copy may come twice, as any message may.
 
-:class:`Consumer` calls a handler for each event, many at a time; :class:`BatchConsumer` hands over all that has
-arrived, once per tick.
+:class:`Consumer` calls a handler for each event, many at a time, and of a fair queue in turns (shared/fairness.py);
+:class:`BatchConsumer` hands over all that has arrived, once per tick.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from shared.broker import Broker, Delivery, Message, Subscription
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import BrokerError, BrokerUnavailable, ForebayError, Park, UndecodableMessage, Unpublishable
 from shared.events import Event
+from shared.fairness import Fairness
 from shared.publishing import publish
 from shared.telemetry import metrics, tracing
 from shared.topology import DEAD, Queue
@@ -45,6 +47,7 @@ REASON_HEADER: Final = "forebay-reason"
 CODE_HEADER: Final = "forebay-code"
 QUEUE_HEADER: Final = "forebay-queue"
 PARKED_HEADER: Final = "forebay-parked"
+KEY_HEADER: Final = "forebay-key"
 # RabbitMQ routes by these: a list of keys would spread the copy, anything else makes it close the channel.
 ROUTING_HEADERS: Final = frozenset({"CC", "BCC"})
 
@@ -77,6 +80,13 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """In its turn, from a side queue."""
+
+    place: Queue
+
+
+@dataclass(frozen=True, slots=True)
 class Dead:
     """Never; to the dead letters."""
 
@@ -84,7 +94,7 @@ class Dead:
     reason: str
 
 
-Outcome = Done | Again | Parked | Dead
+Outcome = Done | Again | Parked | Aside | Dead
 BatchHandler = Callable[[Sequence[tuple[Queue, Event]]], Awaitable[Sequence[Outcome]]]
 
 
@@ -150,6 +160,9 @@ class _Settler:
                     message = _rewritten(message, instead, source=self._source, now=now)
                 await self._broker.publish([parked(queue, message, after_s)])
                 await subscription.ack([delivery])
+            case Aside(place):
+                await self._broker.publish([moved(delivery.message, place)])
+                await subscription.ack([delivery])
             case Again():
                 await subscription.hand_back([delivery], failed=False)
             case _:
@@ -178,23 +191,31 @@ def _rewritten(message: Message, event: Event, *, source: str, now: datetime) ->
 def parked(queue: Queue, message: Message, after_s: float = 0.0) -> Message:
     """The copy of a message that waits: as it came, and how often that was.
 
-    It comes back under the name of its queue instead of the key it was published with, and its attempts begin anew.
+    It comes back under the name of its queue, with the key it was published with in a header, and its attempts begin
+    anew.
     """
     place = queue.parked(after_s)
     assert place is not None
-    return replace(
-        message,
-        exchange="",
-        routing_key=place.name,
-        headers=_plain(message.headers) | {PARKED_HEADER: times_parked(message) + 1},
-        mandatory=True,
-    )
+    copy = moved(message, place)
+    return replace(copy, headers={**copy.headers, PARKED_HEADER: times_parked(message) + 1})
+
+
+def moved(message: Message, place: Queue) -> Message:
+    """The copy of a message for another queue, with the key it was published with in a header."""
+    headers = _plain(message.headers) | {KEY_HEADER: published_with(message)}
+    return replace(message, exchange="", routing_key=place.name, headers=headers, mandatory=True)
 
 
 def times_parked(message: Message) -> int:
     """How often a message was parked before; a handler that wants to know can have it by its ``decode``."""
     times = message.headers.get(PARKED_HEADER)
     return times if isinstance(times, int) else 0
+
+
+def published_with(message: Message) -> str:
+    """The routing key a message was published with, also where it was parked or set aside since."""
+    key = message.headers.get(KEY_HEADER)
+    return key if not message.exchange and isinstance(key, str) else message.routing_key
 
 
 def _plain(headers: Mapping[str, object]) -> dict[str, object]:
@@ -237,21 +258,34 @@ class Consumer(Generic[T]):
         self._clock = clock
         self._settler = _Settler(broker, source=source, clock=clock)
         self._stopping = asyncio.Event()
-        self._subscription: Subscription | None = None
+        self._subscriptions: Sequence[Subscription] = ()
 
     async def run(self) -> None:
         """Consume until :meth:`stop`; a lost connection is waited for. Returns when all that was taken is settled."""
         attempt = 0
         while not self._stopping.is_set():
             try:
-                async with self._broker.subscribe(self._queue, prefetch=self._concurrency) as subscription:
+                async with AsyncExitStack() as stack:
+                    fairness = self._fairness() if self._queue.fair else None
+                    prefetch = fairness.prefetch if fairness else self._concurrency  # of a side queue as well
+                    subscription = await stack.enter_async_context(
+                        self._broker.subscribe(self._queue, prefetch=prefetch)
+                    )
+                    sides = [
+                        await stack.enter_async_context(self._broker.subscribe(side, prefetch=prefetch))
+                        for side in self._queue.sides
+                    ]
                     attempt = 0
-                    self._subscription = subscription
+                    self._subscriptions = (subscription, *sides)
                     if self._subscribed is not None:
                         self._subscribed()
                     if self._stopping.is_set():  # told to stop while it was subscribing
-                        await subscription.close()
-                    await self._handle_all(subscription)
+                        await self._close()
+                    if fairness is None:
+                        await self._handle_all(subscription)
+                    else:
+                        for source, left in (await fairness.run(subscription, sides)).items():
+                            await source.hand_back(left, failed=False)
             except* BrokerUnavailable as lost:
                 # Handlers under way were cancelled: the broker hands their deliveries out again.
                 log.warning("will subscribe again", queue=self._queue.name, error=str(lost.exceptions[0]))
@@ -261,8 +295,20 @@ class Consumer(Generic[T]):
     async def stop(self) -> None:
         """Take no more; :meth:`run` returns when what was taken is settled."""
         self._stopping.set()
-        if self._subscription is not None:
-            await self._subscription.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.close()
+
+    def _fairness(self) -> Fairness:
+        return Fairness(
+            concurrency=self._concurrency, process=self._process, set_aside=self._set_aside, stopping=self._stopping
+        )
+
+    async def _set_aside(self, subscription: Subscription, delivery: Delivery, priority: str, tenant: str) -> None:
+        outcome = Aside(self._queue.side(priority, tenant))
+        await self._settler.settle(subscription, self._queue, delivery, outcome, self._stopping)
 
     async def _handle_all(self, subscription: Subscription) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -27,6 +27,7 @@ from shared.events import (
     Event,
     Model,
     Quality,
+    RequestEvent,
     RequestRated,
     Selector,
     Terms,
@@ -45,6 +46,8 @@ JSON: Final = "application/json"
 INTERNAL: Final = {"key", "exact", "reply"}
 # The attribute that says which run of its request a message belongs to; absent from those of the first.
 REPLAY: Final = "replay"
+# The attribute that says how urgent a request is, for who takes turns.
+PRIORITY: Final = "priority"
 # The resolution of a message's timestamp in AMQP 0-9-1.
 _A_SECOND: Final = timedelta(seconds=1)
 M = TypeVar("M", bound=BaseModel)
@@ -110,6 +113,8 @@ def encode(event: Event, *, source: str, now: datetime) -> list[Message]:
         PREFIX + "tenant": event.owner,  # an extension attribute, for logs and for who filters by header
         tracing.HEADER: tracing.child(),
     }
+    if isinstance(event, RequestEvent):
+        headers[PREFIX + PRIORITY] = event.request.priority.value
     if event.run:
         headers[PREFIX + REPLAY] = str(event.run)
     message = Message(

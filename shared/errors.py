@@ -10,6 +10,9 @@
     ├── InvalidRequest               the door says no: what was wrong, where, what would be right
     │   ├── RequestTooLarge          413
     │   └── IdempotencyConflict      422: the key was used with another body
+    ├── NotNow                       retryable: the door takes no more for the time being, and says when to come back
+    │   ├── TooManyRequests          429: more than this client may send
+    │   └── Overloaded               503: more waits than may wait
     ├── UndecodableMessage           a message on a work queue is no event of ours
     ├── Park                         retryable: a handler asks for its delivery again after the queue's delay
     ├── BrokerError
@@ -87,6 +90,33 @@ class IdempotencyConflict(InvalidRequest):
     """The idempotency key was used before, with another body."""
 
     code = "idempotency_conflict"
+
+
+class NotNow(ForebayError):
+    """The door takes no more for the time being.
+
+    Attributes:
+        after_s: seconds until it is expected to.
+    """
+
+    code = "not_now"
+    retryable = True
+
+    def __init__(self, message: str, *, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class TooManyRequests(NotNow):
+    """A client has sent more than it may."""
+
+    code = "too_many_requests"
+
+
+class Overloaded(NotNow):
+    """More waits than may wait."""
+
+    code = "overloaded"
 
 
 class UndecodableMessage(ForebayError):

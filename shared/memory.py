@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from shared.broker import Delivery, Message
+from shared.broker import Delivery, Depth, Message
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.errors import BrokerUnavailable, TopologyConflict, Unroutable
 from shared.topology import DEAD, Queue, Return, Topology
@@ -43,6 +43,7 @@ class _Line:
     queue: Queue
     ready: deque[_Stored] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    consumers: int = 0
 
     def push(self, stored: _Stored, *, front: bool = False) -> None:
         (self.ready.appendleft if front else self.ready.append)(stored)
@@ -121,12 +122,25 @@ class MemoryBroker:
         if queue.exclusive:
             self._own.append(line)
         subscription = MemorySubscription(self, line, prefetch)
+        line.consumers += 1
         try:
             yield subscription
         finally:
+            line.consumers -= 1
             subscription.lose()
             if queue.exclusive:
                 self._own.remove(line)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a publish has no chance right now."""
+        return None if self.connected else "not connected"
+
+    async def look(self, queues: Sequence[Queue]) -> Sequence[Depth]:
+        """How deep some queues are; raises BrokerUnavailable."""
+        self._check()
+        lines = [self._lines[queue.name] for queue in queues]
+        return [Depth(len(line.ready), line.consumers) for line in lines]
 
     async def waiting(self, queue: Queue) -> int:
         """How many messages of a queue are ready."""
@@ -165,7 +179,8 @@ class MemoryBroker:
 
     def dead_letter(self, line: _Line, stored: _Stored) -> None:
         """Move a message to the dead letters of its queue."""
-        message = replace(stored.message, exchange=DEAD.name, routing_key=line.queue.name)
+        key = line.queue.side_of or line.queue.name
+        message = replace(stored.message, exchange=DEAD.name, routing_key=key)
         for target in self._bound(message):
             target.push(_Stored(message))
 

@@ -9,14 +9,14 @@ from shared.broker import Broker
 
 
 def routes(broker: Broker) -> list[Route]:
-    """Probe routes: healthy while the event loop turns, ready while there is a broker to take from."""
+    """Probe routes: healthy while the event loop turns, ready while there is a broker that takes messages."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        status = {"broker": "connected" if broker.connected else "not connected"}
-        return JSONResponse(status, status_code=200 if broker.connected else 503)
+        trouble = broker.trouble
+        return JSONResponse({"broker": trouble or "connected"}, status_code=200 if trouble is None else 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

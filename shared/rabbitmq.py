@@ -22,8 +22,8 @@ import structlog
 from aio_pika import abc
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError, PublishError
 
-from shared import tolerance
-from shared.broker import Delivery, Message
+from shared import alarms, tolerance
+from shared.broker import Delivery, Depth, Message
 from shared.errors import BrokerUnavailable, PublishRefused, TopologyConflict, Unpublishable, Unroutable
 from shared.telemetry import metrics
 from shared.topology import DEAD, Queue, Topology
@@ -40,6 +40,9 @@ PRIVATE_MESSAGES: Final = 100_000
 UNLIMITED: Final = 1_000_000
 COPIES_UNDER_WAY: Final = 1000
 COPIES_WAIT_S: Final = 2.0
+# What was sent before the broker blocked the connection may still be confirmed, within this time.
+BLOCKED_GRACE_S: Final = 0.5
+LOOK_TIMEOUT_S: Final = 5.0
 # What aio-pika raises when a connection or channel is gone, or goes while it is being used.
 LOST: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
 
@@ -85,6 +88,13 @@ class RabbitBroker:
         return self._session is not None
 
     @property
+    def trouble(self) -> str | None:
+        """Why a publish has no chance right now: no connection, or an alarm of the broker."""
+        if self._session is None:
+            return "not connected"
+        return None if self._session.blocked is None else f"blocked by an alarm: {self._session.blocked}"
+
+    @property
     def address(self) -> str:
         """Where the broker is, without the password."""
         return _without_password(self._url)
@@ -120,6 +130,7 @@ class RabbitBroker:
                 self._session = None
                 self._up.clear()
                 metrics.CONNECTED.set(0)
+                metrics.BLOCKED.set(0)
                 await session.close()
 
     async def _connect(self) -> "_Session":
@@ -145,6 +156,8 @@ class RabbitBroker:
     def _now(self) -> "_Session":
         if self._session is None:
             raise BrokerUnavailable(f"no connection to RabbitMQ at {_without_password(self._url)}")
+        if self._session.blocked is not None:  # it reads nothing more: whatever is asked would wait for its answer
+            raise BrokerUnavailable(f"RabbitMQ takes nothing for now: {self._session.blocked}")
         return self._session
 
     async def declare(self, topology: Topology) -> None:
@@ -186,9 +199,13 @@ class RabbitBroker:
         session = self._now()
         mandatory = [(message, session.confirming(message)) for message in messages if message.mandatory]
         if mandatory:
-            _, late = await asyncio.wait([task for _, task in mandatory], timeout=self._publish_timeout_s)
-            if late:
-                raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s")
+            try:
+                async with session.deadline(self._publish_timeout_s):
+                    await asyncio.wait([task for _, task in mandatory])
+            except TimeoutError:
+                if session.blocked is not None:
+                    raise BrokerUnavailable(f"no confirm: RabbitMQ takes nothing for now: {session.blocked}") from None
+                raise BrokerUnavailable(f"no confirm within {self._publish_timeout_s:g} s") from None
         for message, task in mandatory:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if error is not None:
@@ -197,11 +214,21 @@ class RabbitBroker:
             if not message.mandatory:
                 session.publish_copy(message, within_s=self._publish_timeout_s)
 
+    async def look(self, queues: Sequence[Queue]) -> Sequence[Depth]:
+        """How deep some queues are, all over one channel; see :class:`shared.broker.Broker`."""
+        session = self._now()
+        try:
+            async with session.deadline(LOOK_TIMEOUT_S), session.channel() as channel:
+                declared = [(await channel.declare_queue(queue.name, passive=True)) for queue in queues]
+        except (*LOST, TimeoutError) as error:
+            raise BrokerUnavailable(f"looking at queues: {error!r}") from error
+        results = [queue.declaration_result for queue in declared]
+        return [Depth(result.message_count or 0, result.consumer_count or 0) for result in results]
+
     async def waiting(self, queue: Queue) -> int:
         """How many messages of a queue are ready; raises BrokerUnavailable."""
-        async with self._aside(queue) as channel:
-            declared = await channel.declare_queue(queue.name, passive=True)
-            return declared.declaration_result.message_count or 0
+        (depth,) = await self.look([queue])
+        return depth.ready
 
     async def browse(
         self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = lambda _: False
@@ -281,7 +308,7 @@ def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,
         "x-dead-letter-exchange": DEAD.name,
-        "x-dead-letter-routing-key": queue.name,
+        "x-dead-letter-routing-key": queue.side_of or queue.name,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
@@ -301,7 +328,9 @@ class _Session:
         self._replies: abc.AbstractChannel
         self._copies: set[asyncio.Task[None]] = set()
         self._unconfirmed: dict[_Name, tuple[Message, asyncio.Task[None]]] = {}
+        self._deadlines: set[asyncio.Timeout] = set()
         self.lost = asyncio.Event()
+        self.blocked: str | None = None
 
     @classmethod
     async def open(cls, url: str, name: str) -> Self:
@@ -313,6 +342,7 @@ class _Session:
         )
         session = cls(connection)
         connection.close_callbacks.add(session._on_close)
+        alarms.follow(connection, session._on_alarm)
         session._publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
         # A reply queue that is gone must not disturb the flow: nothing is returned on this channel.
         session._replies = await connection.channel(publisher_confirms=True)
@@ -323,6 +353,26 @@ class _Session:
     def _on_close(self, *_: object) -> None:
         self.lost.set()
 
+    def _on_alarm(self, reason: str | None) -> None:
+        log.warning("RabbitMQ takes messages again" if reason is None else "RabbitMQ takes nothing", reason=reason)
+        self.blocked = reason
+        metrics.BLOCKED.set(reason is not None)
+        if reason is not None:
+            soon = asyncio.get_running_loop().time() + BLOCKED_GRACE_S
+            for deadline in self._deadlines:
+                when = deadline.when()
+                deadline.reschedule(soon if when is None else min(soon, when))
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+        """As asyncio.timeout, but soon over once the broker has blocked the connection."""
+        async with asyncio.timeout(seconds) as timeout:
+            self._deadlines.add(timeout)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(timeout)
+
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[abc.AbstractChannel]:
         """A channel of one's own; closing it hands back what is unacknowledged on it."""
@@ -330,8 +380,9 @@ class _Session:
         try:
             yield channel
         finally:
-            with suppress(*LOST):
-                await channel.close()
+            with suppress(*LOST, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):  # a blocked connection answers nothing
+                    await channel.close()
 
     async def publish(self, message: Message) -> None:
         exchange = await self._exchange(message)

@@ -4,13 +4,21 @@ A work queue is a durable quorum queue. A message that comes back too often, or 
 ``forebay.dead`` under the name of the queue it was on, and from there into ``<queue>.dead``, where it stays until
 somebody reads it. Dead-lettering is at-least-once, which needs ``reject-publish`` as overflow (RabbitMQ 3.10 and up).
 
+A fair queue has side queues, ``<queue>.<priority>.<n>``, without bindings as well: its consumers move there what keeps
+other tenants out of their sight, and take it from there in its turn. Its dead letters are those of its queue.
+
 A queue with delays has a parking queue for each, ``<queue>.parked.<seconds>s``, which nobody consumes: what is put
 there expires after that many seconds, and the broker itself moves it back. Both ways lead through the default exchange,
 which reaches every queue by its name: there is no binding. The delay is an argument of the queue, and so in its name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+# Side queues of a queue, by priority. Tenants that hog share them by chance, and delay each other in there.
+SIDES: Final[Mapping[str, int]] = {"interactive": 4, "bulk": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class Queue:
         name: empty for a consumer's own queue: exclusive, named by the broker, gone with its consumer.
         dead_letters: whether it holds dead letters: kept for people, without delivery limit or dead letters of its own.
         delays: seconds that a delivery of this queue may stay away when it is parked, rising; none: it can't be.
+        fair: whether its consumers take turns among tenants, and may set aside what keeps the others out.
+        side_of: the queue of which this is a side queue.
         returns: set if this is a parking queue.
         fleeting: set if what it holds may be lost: it is bounded, and the oldest give way.
     """
@@ -60,6 +70,8 @@ class Queue:
     bindings: tuple[Binding, ...]
     dead_letters: bool = False
     delays: tuple[float, ...] = ()
+    fair: bool = False
+    side_of: str | None = None
     returns: Return | None = None
     fleeting: "Fleeting | None" = None
 
@@ -77,6 +89,18 @@ class Queue:
     def parking(self) -> tuple["Queue", ...]:
         """The queues where its parked messages wait, the shortest delay first."""
         return tuple(Queue(f"{self.name}.parked.{s:g}s", (), returns=Return(self.name, s)) for s in self.delays)
+
+    @property
+    def sides(self) -> tuple["Queue", ...]:
+        """The queues where those wait who would keep the others out: some for each priority, by tenant."""
+        return tuple(self._side(name, n) for name, count in SIDES.items() for n in range(count)) if self.fair else ()
+
+    def side(self, priority: str, tenant: str) -> "Queue":
+        """The side queue of a tenant's requests of a priority, the same for all replicas."""
+        return self._side(priority, crc32(tenant.encode()) % SIDES[priority])
+
+    def _side(self, priority: str, number: int) -> "Queue":
+        return Queue(f"{self.name}.{priority}.{number}", (), side_of=self.name)
 
     def parked(self, after_s: float = 0.0) -> "Queue | None":
         """The queue where a message waits so long, or as long as there is; None where this one can't be parked."""
@@ -109,11 +133,12 @@ EXCHANGES = (REQUESTS, RESPONSES, SIGNALS, DEAD)
 
 # How long a follower of a request in flight stays away: about as long as a model takes to answer.
 PARKED_S = 2.0
-# How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open.
+# How long a request waits for a provider that will not do now: until its pause is over, or its breaker half open. So
+# does a submission of a tenant that has sent more than it may.
 PUT_ASIDE_S = (2.0, 10.0, 30.0, 60.0, 120.0)
 
-SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),))
-ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), delays=(PARKED_S,))
+SUBMITTED = Queue("ingest.submitted", (Binding(REQUESTS, "request.submitted.#"),), delays=PUT_ASIDE_S)
+ACCEPTED = Queue("cache.accepted", (Binding(REQUESTS, "request.accepted.*"),), delays=(PARKED_S,), fair=True)
 MISSED = Queue("router.missed", (Binding(REQUESTS, "request.missed"),))
 SHADOWS = Queue("inference.shadow", (Binding(REQUESTS, "request.shadowed"),))
 SHADOWED = Queue("cache.shadowed", (Binding(RESPONSES, "response.shadowed.*"),))
@@ -161,7 +186,7 @@ ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding
 
 def routed(tier: str) -> Queue:
     """The work queue of one tier: a provider that is slow or dead holds up its own tier only."""
-    return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),), delays=PUT_ASIDE_S)
+    return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),), delays=PUT_ASIDE_S, fair=True)
 
 
 LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
@@ -191,4 +216,5 @@ def topology(tiers: Iterable[str]) -> Topology:
     path = (SUBMITTED, ACCEPTED, MISSED, *(routed(tier) for tier in names), RECORDS)
     work = (*path, entries(names), obituaries(path), SHADOWS, SHADOWED, WARM, COUNTED)
     parked = (place for queue in work for place in queue.parking)
-    return Topology(EXCHANGES, (*work, *parked, *(queue.dead for queue in work)))
+    sides = (side for queue in work for side in queue.sides)
+    return Topology(EXCHANGES, (*work, *sides, *parked, *(queue.dead for queue in work)))

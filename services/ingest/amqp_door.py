@@ -7,14 +7,16 @@ from uuid import UUID
 
 import structlog
 
+from services.ingest.admission import Admission
+from services.ingest.calls import Process
 from services.ingest.directives import HEADER, cache_control
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
 from services.ingest.results import Results
 from shared import envelope
 from shared.broker import Message
-from shared.clock import Clock
-from shared.errors import IdempotencyConflict, InvalidRequest
+from shared.consumer import published_with
+from shared.errors import IdempotencyConflict, InvalidRequest, NotNow, Park
 from shared.events import (
     DEFAULT_TENANT,
     CacheControl,
@@ -31,30 +33,46 @@ ROUTING_KEY: Final = "routing key"
 EXCERPT_CHARS: Final = 200
 NUL: Final = ("\x00", "\ufffd")  # PostgreSQL stores none
 SUBMITTED_WORDS: Final = 2
-# Headers the broker adds on the way; a redelivery must not look like another message for them.
-BROKER_HEADERS: Final = "x-"
+# Headers that are added on the way; a message that comes again must not look like another one for them.
+ADDED_HEADERS: Final = ("x-", "forebay-")
 
 
 class AmqpDoor:
     """Turns what clients publish into accepted or rejected requests."""
 
     def __init__(
-        self, intake: Intake, identities: Identities, results: Results, clock: Clock, *, own_queues: Collection[str]
+        self,
+        intake: Intake,
+        identities: Identities,
+        results: Results,
+        admission: Admission,
+        process: Process,
+        *,
+        own_queues: Collection[str],
     ) -> None:
         """``own_queues`` are no reply addresses: a reply there would be work."""
         self._intake = intake
         self._identities = identities
         self._results = results
-        self._clock = clock
+        self._admission = admission
+        self._clock = process.clock
+        self._stopping = process.stopping
         self._own_queues = own_queues
 
     async def submitted(self, message: Message) -> Sequence[Event]:
-        """Accept or reject; never fails for what a client sent."""
+        """Accept or reject; never fails for what a client sent.
+
+        Raises:
+            Park: it has to wait, and is to come again later.
+            Overloaded: this process stops before there was room for it.
+        """
         reply, tenant = None, DEFAULT_TENANT
         try:
             reply = self._reply_address(message)
-            priority, tenant = _addressed(message.routing_key)
-            event = self._accept(message, priority, tenant, reply)
+            priority, tenant = _addressed(published_with(message))
+            event = await self._accept(message, priority, tenant, reply)
+        except (Park, NotNow):
+            raise
         except InvalidRequest as error:
             metrics.REFUSED.labels("amqp", error.code).inc()
             return (self._rejected(message, tenant, error, reply),)
@@ -74,7 +92,7 @@ class AmqpDoor:
                 raise InvalidRequest("must be printable text", pointer=name)
         return ReplyAddress(queue=message.reply_to, correlation_id=message.correlation_id)
 
-    def _accept(
+    async def _accept(
         self, message: Message, priority: str | None, tenant: str, reply: ReplyAddress | None
     ) -> RequestAccepted:
         urgency = priority_named(priority, pointer=ROUTING_KEY)
@@ -84,10 +102,15 @@ class AmqpDoor:
         request_id = self._request_id(message, tenant)
         if self._results.digest_of(request_id) not in (None, digest(submission)):
             raise IdempotencyConflict("this message_id was used before, with another body", pointer="message_id")
+        new = self._results.digest_of(request_id) is None and not self._results.finished(request_id)
+        if new:  # one that was taken before has had its turn
+            await self._admission.admit_later(tenant, urgency, self._stopping)
         event = self._intake.accept(
             submission, request_id=request_id, tenant=tenant, priority=urgency, reply=reply, cache_control=said
         )
         self._results.admitted(event.request)
+        if new:
+            self._admission.took(event.request)
         return event
 
     def _request_id(self, message: Message, tenant: str) -> UUID:
@@ -118,9 +141,9 @@ class AmqpDoor:
 
 def fingerprint(message: Message) -> bytes:
     """SHA-256 of what the sender wrote: body and properties, the same at every redelivery."""
-    headers = sorted((k, repr(v)) for k, v in message.headers.items() if not k.startswith(BROKER_HEADERS))
+    headers = sorted((k, repr(v)) for k, v in message.headers.items() if not k.startswith(ADDED_HEADERS))
     properties = (
-        message.routing_key,
+        published_with(message),
         message.message_id,
         message.correlation_id,
         message.reply_to,

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.ingest import problems
+from services.ingest.admission import Admission
 from services.ingest.cache_door import CacheDoor, FeedbackGiven, Forget
 from services.ingest.calls import TENANT, Process, TenantHeader, body_of, carries, responses
 from services.ingest.directives import HEADER, cache_control
@@ -28,7 +29,7 @@ from services.ingest.topic_door import TopicDoor, TopicTold
 from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
 from shared.database import DatabaseUnavailable
-from shared.errors import BrokerUnavailable, ForebayError, IdempotencyConflict, InvalidRequest, Unroutable
+from shared.errors import BrokerUnavailable, ForebayError, IdempotencyConflict, InvalidRequest, NotNow, Unroutable
 from shared.events import CacheControl, Priority, RequestCancelled, Submission
 from shared.problems import problem
 from shared.telemetry import metrics, tracing
@@ -45,6 +46,7 @@ class HttpDoor:
         intake: Intake,
         identities: Identities,
         results: Results,
+        admission: Admission,
         process: Process,
         *,
         max_wait_s: float,
@@ -52,6 +54,7 @@ class HttpDoor:
         self._intake = intake
         self._identities = identities
         self._results = results
+        self._admission = admission
         self._broker = process.broker
         self._clock = process.clock
         self._stopping = process.stopping
@@ -113,11 +116,14 @@ class HttpDoor:
         event = self._intake.accept(
             submission, request_id=request_id, tenant=tenant, priority=priority, cache_control=said
         )
+        self._admission.admit(tenant, priority)
+        self._admission.took(event.request)
         self._results.admitted(event.request)  # before the confirm: another post with this key may come meanwhile
         try:
             await self._broker.publish(envelope.encode(event, source="ingest", now=self._clock.now()))
         except BaseException:
             self._results.withdrawn(event.request)
+            self._admission.withdrew(request_id)
             raise
         self._results.admitted(event.request, confirmed=True)
         metrics.ADMITTED.labels("http", priority).inc()
@@ -157,7 +163,7 @@ class HttpDoor:
     def _view(self, request_id: UUID, result: Result | None) -> RequestView:
         shown = view(request_id, result, self._clock.now())
         if shown.status == "queued":
-            shown.estimated_wait_ms = self._results.estimated_wait_ms
+            shown.estimated_wait_ms = self._admission.estimate_ms(request_id)
         return shown
 
     async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:
@@ -225,6 +231,7 @@ def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, ratings: Ra
         summary="Takes a surge of LLM requests, gives the answers.",
         exception_handlers={
             InvalidRequest: problems.on_invalid_request,
+            NotNow: problems.on_not_now,
             ForebayError: problems.on_unavailable,
             HTTPException: problems.on_http_exception,
             Exception: problems.on_bug,
@@ -238,7 +245,12 @@ def application(door: HttpDoor, cache: CacheDoor, topics: TopicDoor, ratings: Ra
         responses=responses(
             RequestView,
             {200: "finished within Prefer: wait=N", 202: "accepted: it will get exactly one terminal result"},
-            (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY),
+            (
+                HTTPStatus.BAD_REQUEST,
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                HTTPStatus.TOO_MANY_REQUESTS,
+            ),
         ),
         openapi_extra=carries(Submission),
     )(door.submit)

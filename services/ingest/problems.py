@@ -1,5 +1,6 @@
 """Which problem document stands for which error."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -9,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest, RequestTooLarge
+from shared.errors import ForebayError, IdempotencyConflict, InvalidRequest, NotNow, RequestTooLarge, TooManyRequests
 from shared.problems import problem
 
 log = structlog.stdlib.get_logger(__name__)
@@ -33,6 +34,13 @@ async def on_unavailable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForebayError)
     status = HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
     return problem(status, error.code, str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def on_not_now(_: Request, error: Exception) -> JSONResponse:
+    """Too much at once: 429 where it is the client's own limit, else 503; and when there will be room."""
+    assert isinstance(error, NotNow)
+    status = HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, TooManyRequests) else HTTPStatus.SERVICE_UNAVAILABLE
+    return problem(status, error.code, str(error), headers={"Retry-After": str(math.ceil(error.after_s))})
 
 
 async def on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ whoever asks for a failure is told what they say.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 SQL: Final = database.statements(Path(__file__).with_name("results.sql"))
 PATIENCE_S: Final = 5.0
-# Weight of the newest latency in the running mean that estimates the wait.
-NEWEST: Final = 0.1
 
 Result = ResponseCompleted | ResponseFailed
+Follow = Callable[[Result], None]
 V = TypeVar("V")
 
 
@@ -54,14 +53,15 @@ class Known:
 class Results:
     """Finds results, and lets clients wait for them."""
 
-    def __init__(self, pool: "Pool", *, keep: int) -> None:
+    def __init__(self, pool: "Pool", *, keep: int, follow: Follow = lambda _: None) -> None:
+        """``follow`` is called with each result that is new here."""
+        self._follow = follow
         self._pool = pool
         self._keep = keep
         self._recent: OrderedDict[UUID, Result] = OrderedDict()
         self._replays: OrderedDict[UUID, int] = OrderedDict()  # results of earlier runs count no more
         self._admitted: OrderedDict[UUID, Admitted] = OrderedDict()
         self._waiting: dict[UUID, set[asyncio.Future[Result]]] = {}
-        self._latency_ms: float | None = None
 
     async def heard(self, event: Event) -> Sequence[Event]:
         """Take note of a terminal event, and wake who waits for it."""
@@ -72,18 +72,11 @@ class Results:
             return ()  # the first result of a run is the one on record, and an answer stays
         kept = event.model_copy(update={"key": None}) if isinstance(event, ResponseCompleted) else event
         _remember(self._recent, event.request_id, kept, self._keep)
-        if isinstance(event, ResponseCompleted) and not event.replay:  # a replay's latency counts the time it lay dead
-            newest, mean = event.latency_ms, self._latency_ms
-            self._latency_ms = newest if mean is None else mean + NEWEST * (newest - mean)
+        self._follow(event)
         for waiter in self._waiting.get(event.request_id, ()):
             if not waiter.done():
                 waiter.set_result(event)
         return ()
-
-    @property
-    def estimated_wait_ms(self) -> int | None:
-        """Milliseconds a new request will take if it is like recent ones: their exponentially weighted mean latency."""
-        return None if self._latency_ms is None else round(self._latency_ms)
 
     def admitted(self, request: Request, *, confirmed: bool = False) -> None:
         """Take note of a request that is being accepted, and again once the broker has confirmed it."""
@@ -97,6 +90,10 @@ class Results:
         """The digest of a request this replica admitted not long ago."""
         admitted = self._admitted.get(request_id)
         return admitted.digest if admitted else None
+
+    def finished(self, request_id: UUID) -> bool:
+        """Whether this replica has heard of a request's result."""
+        return self._known(request_id) is not None
 
     @contextmanager
     def waiter(self, request_id: UUID) -> Iterator["asyncio.Future[Result]"]:

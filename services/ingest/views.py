@@ -45,7 +45,11 @@ class RequestView(BaseModel):
     id: UUID
     object: Literal["request"] = "request"
     status: Status
-    estimated_wait_ms: int | None = Field(None, description="while queued: what recent requests took, on average")
+    estimated_wait_ms: int | None = Field(
+        None,
+        description="while queued: milliseconds until the answer, by those ahead and what answers take, if the cache "
+        "has none",
+    )
     output_text: str | None = None
     model: str | None = None
     source: str | None = Field(None, description="cache, coalesced, or the tier that answered")

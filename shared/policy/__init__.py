@@ -1,4 +1,4 @@
-"""The policy file: tiers, prices, routing, cache and freshness, validated as a whole before a service starts."""
+"""The policy file, validated as a whole before a service starts."""
 
 import tomllib
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from shared.errors import InvalidPolicy
 from shared.events import AUTO, Freshness, Word
+from shared.policy.admission import AdmissionPolicy
 from shared.policy.caching import CachePolicy
 from shared.policy.freshness import FreshnessPolicy
 from shared.policy.routing import RouterPolicy
@@ -22,6 +23,7 @@ class Policy(Section):
 
     tiers: Annotated[dict[Word, Tier], Field(min_length=1)]
     prices: dict[str, Price] = Field(default_factory=dict)
+    admission: AdmissionPolicy = AdmissionPolicy()
     router: RouterPolicy
     cache: CachePolicy = Field(default_factory=CachePolicy)
     freshness: FreshnessPolicy

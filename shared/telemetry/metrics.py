@@ -19,6 +19,7 @@ CONNECTED = Gauge("forebay_broker_connected", "1 while there is a connection to 
 BACKGROUND_FAILURES = Counter(
     "forebay_background_failures", "Times that work beside the requests failed and began anew", ["work"]
 )
+BLOCKED = Gauge("forebay_broker_blocked", "1 while the broker takes nothing from this process: an alarm")
 
 # cache, router and inference
 CANCELLED = Counter("forebay_requests_cancelled", "Requests ended because their clients need them no more")
@@ -27,6 +28,18 @@ CANCELLED = Counter("forebay_requests_cancelled", "Requests ended because their 
 ADMITTED = Counter("forebay_requests_admitted", "Submissions accepted", ["door", "priority"])
 REFUSED = Counter("forebay_requests_refused", "Submissions refused", ["door", "code"])
 ACCEPT_SECONDS = Histogram("forebay_accept_seconds", "From reading a body to the broker's confirm", buckets=_SECONDS)
+QUEUED = Gauge("forebay_requests_queued", "Requests that wait in the broker, as ingest saw it last")
+UNWRITTEN = Gauge("forebay_events_unwritten", "Events that wait to be written to PostgreSQL, as ingest saw it last")
+UNDER_WAY = Gauge("forebay_requests_under_way", "Requests this replica took and has not heard the end of")
+EXPECTED_WAIT = Gauge("forebay_expected_wait_seconds", "What a request can expect that is taken now")
+_ERRORS: Final = (-120, -30, -10, -5, -2, -1, -0.5, -0.1, 0.1, 0.5, 1, 2, 5, 10, 30, 120)
+ESTIMATE_ERROR = Histogram(
+    "forebay_estimate_error_seconds",
+    "Estimated wait less the actual one, of answers that were bought and of the cache's",
+    ["answer"],
+    buckets=_ERRORS,
+)
+HELD_BACK = Counter("forebay_submissions_held_back", "Submissions at the AMQP door that have to wait", ["why"])
 
 # cache
 _QUICK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)

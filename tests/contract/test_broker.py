@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.broker import Broker, Delivery, Message, Subscription
+from shared.broker import Broker, Delivery, Depth, Message, Subscription
 from shared.errors import BrokerUnavailable, TopologyConflict, Unroutable
 from shared.memory import MemoryBroker
 from shared.rabbitmq import RabbitBroker
@@ -229,3 +229,12 @@ async def test_a_queue_that_is_not_there_cannot_be_looked_at(declared: RabbitBro
         with pytest.raises((BrokerUnavailable, KeyError)):
             await look
     await declared.publish([message()])  # and the connection is still good
+
+
+async def test_a_look_tells_what_waits_and_who_takes_it(declared: Broker) -> None:
+    await declared.publish([message(str(n)) for n in range(3)])
+    assert await declared.look([WORK.dead, WORK]) == [Depth(0, 0), Depth(3, 0)]
+    async with declared.subscribe(WORK, prefetch=1) as subscription:
+        held = await subscription.take(1)
+        assert await declared.look([WORK]) == [Depth(2, 1)]
+        await subscription.ack(held)

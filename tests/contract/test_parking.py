@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.broker import Broker, Delivery, Message
-from shared.consumer import PARKED_HEADER, Consumer, Dead, obituary, parked, times_parked
+from shared.consumer import KEY_HEADER, PARKED_HEADER, Consumer, Dead, obituary, parked, times_parked
 from shared.errors import Park, TopologyConflict
 from shared.events import Event
 from shared.topology import EXCHANGES, REQUESTS, Binding, Queue, Return, Topology
@@ -121,7 +121,7 @@ async def test_the_parked_copy_is_the_message_as_it_came_with_a_count(declared: 
     await declared.publish([sent])
     await run_until_saw(declared, Parker(), 1, SLOW)
     copy = (await next_of(declared, parking(SLOW))).message
-    assert own(copy) == {**sent.headers, PARKED_HEADER: 1}
+    assert own(copy) == {**sent.headers, PARKED_HEADER: 1, KEY_HEADER: sent.routing_key}
     assert replace(copy, headers=sent.headers) == replace(sent, exchange="", routing_key="slow.parked.600s")
     assert await is_empty(declared, SLOW)
 
@@ -135,7 +135,7 @@ async def test_it_comes_back_as_it_was_under_the_name_of_its_queue_and_with_new_
     await run_until_saw(declared, Parker(), 1)
     back = await next_of(declared, WORK)
     assert back.attempts == 0
-    assert own(back.message) == {**sent.headers, PARKED_HEADER: 1}
+    assert own(back.message) == {**sent.headers, PARKED_HEADER: 1, KEY_HEADER: sent.routing_key}
     assert replace(back.message, headers=sent.headers) == replace(sent, exchange="", routing_key="work")
 
 

@@ -53,14 +53,14 @@ async def test_a_failure_is_told_at_once_and_the_work_begins_anew_after_a_pause(
 
 
 async def test_the_more_often_it_fails_the_longer_the_pause_until_it_has_run_for_a_while(clock: ManualClock) -> None:
-    work = Work(clock, *[0.0] * 8, RECOVERED_S)
+    work = Work(clock, *[0.0] * 8, RECOVERED_S + 1)
     async with background(work, name="sweeping", clock=clock):
         for _ in range(10):
             await clock.sleeper()
             await clock.advance(clock.slept[-1])
     assert work.begun == 10
     *longer, ran, last = clock.slept
-    assert ran == RECOVERED_S
+    assert ran == RECOVERED_S + 1
     for failures, slept in enumerate(longer, start=1):
         assert pause_at_most(failures) / 2 <= slept <= pause_at_most(failures)
     assert last <= pause_at_most(1)

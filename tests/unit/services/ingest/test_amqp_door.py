@@ -1,5 +1,6 @@
 """The AMQP door: bare JSON or CloudEvents, and the same id at every redelivery."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingest.admission import Admission
 from services.ingest.amqp_door import AmqpDoor, fingerprint
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake
 from services.ingest.results import Results
 from shared.broker import Message
+from shared.clock import Clock
+from shared.consumer import parked
+from shared.errors import Overloaded, Park
 from shared.events import (
     CacheControl,
     Event,
@@ -23,19 +28,33 @@ from shared.events import (
     RequestRejected,
     RequestSubmitted,
 )
+from shared.topology import SUBMITTED
 from tests.support import make
-from tests.support.clock import START, ManualClock
+from tests.support.broker import WatchedBroker
+from tests.support.clock import START, ManualClock, settled
 from tests.support.pool import FakePool
 
 IDENTITIES = Identities("a secret")
 
 
+class House:
+    """The door with everything behind it."""
+
+    def __init__(self, *, keep: int = 100, **policy: Any) -> None:
+        rules = make.policy(**policy)
+        self.broker = WatchedBroker()
+        self.hands = ManualClock()
+        self.clock: Clock = self.hands
+        self.stopping = asyncio.Event()
+        self.admission = Admission(rules, self.broker, self.clock)
+        self.results = Results(FakePool().as_pool, keep=keep, follow=self.admission.finished)
+        intake = Intake(rules, self.clock, max_body_bytes=1000)
+        self.door = AmqpDoor(intake, IDENTITIES, self.results, self.admission, self, own_queues={"cache.accepted"})
+
+
 @pytest.fixture
 def door() -> AmqpDoor:
-    clock = ManualClock()
-    results = Results(FakePool().as_pool, keep=100)
-    intake = Intake(make.policy(), clock, max_body_bytes=1000)
-    return AmqpDoor(intake, IDENTITIES, results, clock, own_queues={"cache.accepted"})
+    return House().door
 
 
 async def only(door: AmqpDoor, message: Message) -> Event:
@@ -185,9 +204,7 @@ async def test_a_reply_into_a_queue_of_our_own_is_refused_and_not_made(door: Amq
 
 @given(st.binary(max_size=1200), st.text(max_size=80), st.none() | st.text(max_size=20))
 async def test_whatever_is_published_has_exactly_one_outcome(body: bytes, words: str, message_id: str | None) -> None:
-    clock = ManualClock()
-    intake = Intake(make.policy(), clock, max_body_bytes=1000)
-    door = AmqpDoor(intake, IDENTITIES, Results(FakePool().as_pool, keep=1), clock, own_queues=())
+    door = House(keep=1).door
     message = make.submission(body, routing_key=f"request.submitted{words}", message_id=message_id)
     event = await only(door, message)
     assert isinstance(event, RequestAccepted | RequestRejected)
@@ -248,3 +265,80 @@ async def test_what_cannot_be_understood_of_the_cache_is_rejected(door: AmqpDoor
     event = await rejected(door, make.submission(headers={"cache-control": value}, reply_to="q"))
     assert (event.code, event.pointer) == ("invalid_request", "cache-control")
     assert event.reply == ReplyAddress(queue="q")
+
+
+def numbered(number: int, **changes: Any) -> Message:
+    return make.submission(message_id=f"m-{number}", **changes)
+
+
+async def test_while_too_many_wait_a_submission_is_held_until_one_is_finished() -> None:
+    house = House(admission={"max_queued": 1})
+    first = await accepted(house.door, numbered(1))
+    held = asyncio.ensure_future(house.door.submitted(numbered(2)))
+    await settled()
+    assert not held.done()
+    await house.results.heard(make.completed(first.request))
+    (event,) = await held
+    assert isinstance(event, RequestAccepted)
+
+
+async def test_the_time_a_submission_is_held_is_no_part_of_its_latency() -> None:
+    house = House(admission={"max_queued": 1})
+    first = await accepted(house.door, numbered(1))
+    held = asyncio.ensure_future(house.door.submitted(numbered(2)))
+    await settled()
+    await house.hands.advance(60)
+    await house.results.heard(make.completed(first.request))
+    (event,) = await held
+    assert isinstance(event, RequestAccepted)
+    assert event.request.accepted_at == house.clock.now()
+
+
+async def test_what_is_held_goes_back_to_the_broker_when_the_process_stops() -> None:
+    house = House(admission={"max_queued": 1})
+    await accepted(house.door, numbered(1))
+    held = asyncio.ensure_future(house.door.submitted(numbered(2)))
+    await settled()
+    house.stopping.set()
+    with pytest.raises(Overloaded):
+        await held
+
+
+async def test_a_tenant_that_sends_too_much_is_put_aside_one_after_the_other() -> None:
+    house = House(admission={"default": {"requests_per_minute": 6, "burst": 1}})
+    await accepted(house.door, numbered(0))
+    waits = []
+    for number in range(1, 4):
+        with pytest.raises(Park) as later:
+            await house.door.submitted(numbered(number))
+        waits.append(later.value.after_s)
+    assert waits == [10, 20, 30]
+    other = numbered(9, routing_key="request.submitted.interactive.acme")
+    assert (await accepted(house.door, other)).request.tenant == "acme"
+    await house.hands.advance(10)
+    await accepted(house.door, numbered(1))
+
+
+async def test_bulk_over_its_bound_is_put_aside_and_holds_up_nobody() -> None:
+    house = House(admission={"max_queued_bulk": 1})
+    await accepted(house.door, numbered(1, routing_key="request.submitted.bulk"))
+    with pytest.raises(Park):
+        await house.door.submitted(numbered(2, routing_key="request.submitted.bulk"))
+    await accepted(house.door, numbered(3))
+
+
+async def test_a_redelivery_has_had_its_turn() -> None:
+    house = House(admission={"default": {"requests_per_minute": 6, "burst": 1}})
+    first = await accepted(house.door, numbered(1))
+    assert (await accepted(house.door, numbered(1))).request.id == first.request.id
+    await house.results.heard(make.completed(first.request))
+    assert (await accepted(house.door, numbered(1))).request.id == first.request.id
+
+
+async def test_what_was_parked_keeps_its_priority_its_tenant_and_its_id(door: AmqpDoor) -> None:
+    sent = make.submission(routing_key="request.submitted.bulk.acme")
+    waits = parked(SUBMITTED, sent, 1.0)
+    back = replace(waits, routing_key=SUBMITTED.name, headers={**waits.headers, "x-death": [{"count": 1}]})
+    first, again = await accepted(door, sent), await accepted(door, back)
+    assert (again.request.priority, again.request.tenant) == (Priority.BULK, "acme")
+    assert again.request.id == first.request.id

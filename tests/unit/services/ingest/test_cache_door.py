@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from services.ingest.__main__ import wire
+from services.ingest.admission import Admission
 from services.ingest.cache_door import CacheDoor
 from services.ingest.entries import Audience, Entries, Example, Meant, Origin, Served
 from services.ingest.http_door import HttpDoor, application
@@ -84,7 +85,8 @@ class House:
         self.results = Results(self.pool.as_pool, keep=100)
         self.identities = Identities("a secret")
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
-        http = HttpDoor(intake, self.identities, self.results, self, max_wait_s=5)
+        admission = Admission(make.policy(), broker, self.clock)
+        http = HttpDoor(intake, self.identities, self.results, admission, self, max_wait_s=5)
         cache = CacheDoor(intake, self.identities, self.results, cast("Entries", self.entries), self)
         ratings = RatingDoor(intake, self.identities, self.results, self)
         self.client = httpx.AsyncClient(

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
+from services.ingest.admission import Admission
 from services.ingest.cache_door import CacheDoor
 from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
@@ -21,6 +23,7 @@ from shared import envelope
 from shared.clock import Clock
 from shared.errors import BrokerUnavailable, PublishRefused, Unroutable
 from shared.events import CacheControl, Priority, Request, RequestAccepted, RequestCancelled
+from shared.policy import Policy
 from shared.topology import CANCELLATIONS
 from tests.support import make
 from tests.support.broker import WatchedBroker
@@ -33,15 +36,17 @@ HELLO = {"input": "hello"}
 class House:
     """The door with everything behind it."""
 
-    def __init__(self, broker: WatchedBroker, max_wait_s: float) -> None:
+    def __init__(self, broker: WatchedBroker, policy: Policy, max_wait_s: float) -> None:
         self.broker = broker
         self.pool = FakePool()
-        self.clock: Clock = ManualClock()
-        self.results = Results(self.pool.as_pool, keep=100)
+        self.hands = ManualClock()
+        self.clock: Clock = self.hands
+        self.admission = Admission(policy, broker, self.clock)
+        self.results = Results(self.pool.as_pool, keep=100, follow=self.admission.finished)
         self.identities = Identities("a secret")
-        intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
+        intake = Intake(policy, self.clock, max_body_bytes=1000)
         self.stopping = asyncio.Event()
-        self.door = HttpDoor(intake, self.identities, self.results, self, max_wait_s=max_wait_s)
+        self.door = HttpDoor(intake, self.identities, self.results, self.admission, self, max_wait_s=max_wait_s)
         self.cache = CacheDoor(intake, self.identities, self.results, Entries(self.pool.as_pool), self)
         ratings = RatingDoor(intake, self.identities, self.results, self)
         self.app = application(self.door, self.cache, TopicDoor(intake, self), ratings, "1.0")
@@ -63,8 +68,8 @@ class House:
 
 
 @asynccontextmanager
-async def opened(max_wait_s: float = 5) -> AsyncIterator[House]:
-    house = House(await WatchedBroker.ready(), max_wait_s)
+async def opened(max_wait_s: float = 5, **policy: Any) -> AsyncIterator[House]:
+    house = House(await WatchedBroker.ready(), make.policy(**policy), max_wait_s)
     async with house.client:
         yield house
 
@@ -348,12 +353,51 @@ async def test_while_the_database_is_away_asking_says_come_back(house: House) ->
     assert int(response.headers["retry-after"]) > 0
 
 
-async def test_while_queued_there_is_an_estimate_once_there_is_experience(house: House) -> None:
-    assert (await house.post()).json()["estimated_wait_ms"] is None
-    await house.results.heard(make.completed(completed_at="2026-01-02T03:04:06Z"))
+async def test_an_accepted_request_has_an_estimate_of_its_wait_which_then_runs_down(house: House) -> None:
+    assert (await house.post()).json()["estimated_wait_ms"] > 0
+    await house.results.heard(make.completed(completed_at="2026-01-02T03:04:15Z"))
     shown = (await house.post()).json()
-    assert shown["estimated_wait_ms"] == 1000
-    assert (await house.get(shown["id"])).json()["estimated_wait_ms"] == 1000
+    assert shown["estimated_wait_ms"] == 10_000
+    await house.hands.advance(4)
+    assert (await house.get(shown["id"])).json()["estimated_wait_ms"] == 6000
+
+
+async def test_a_tenant_that_sends_more_than_it_may_is_told_when_to_come_back() -> None:
+    limits = {"tenants": {"acme": {"requests_per_minute": 6, "burst": 2}}}
+    async with opened(admission=limits) as house:
+        assert [(await house.post(Forebay_Tenant="acme")).status_code for _ in range(2)] == [202, 202]
+        response = await house.post(Forebay_Tenant="acme")
+        problem(response, 429, "too_many_requests")
+        assert response.headers["retry-after"] == "10"
+        assert (await house.post(Forebay_Tenant="other")).status_code == 202
+        await house.hands.advance(10)
+        assert (await house.post(Forebay_Tenant="acme")).status_code == 202
+
+
+async def test_a_repeated_request_costs_its_tenant_nothing() -> None:
+    async with opened(admission={"default": {"requests_per_minute": 6, "burst": 1}}) as house:
+        first = await house.post(Idempotency_Key="k")
+        again = await house.post(Idempotency_Key="k")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+
+
+async def test_what_the_broker_did_not_take_costs_its_tenant_nothing() -> None:
+    async with opened(admission={"default": {"requests_per_minute": 6, "burst": 1}}) as house:
+        house.broker.failures = [BrokerUnavailable("no confirm")]
+        problem(await house.post(), 503, "broker_unavailable")
+        assert (await house.post()).status_code == 202
+
+
+async def test_where_too_many_wait_nobody_is_let_in_until_one_is_finished() -> None:
+    async with opened(admission={"max_queued": 2}) as house:
+        await house.post()
+        await house.post()
+        response = await house.post()
+        problem(response, 503, "overloaded")
+        assert int(response.headers["retry-after"]) > 0
+        await house.results.heard(make.completed(house.accepted()[0]))
+        assert (await house.post()).status_code == 202
 
 
 async def test_what_has_no_effect_yet_is_said(house: House) -> None:

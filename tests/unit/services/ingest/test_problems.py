@@ -13,8 +13,11 @@ from shared.errors import (
     BrokerUnavailable,
     IdempotencyConflict,
     InvalidRequest,
+    NotNow,
+    Overloaded,
     PublishRefused,
     RequestTooLarge,
+    TooManyRequests,
     Unroutable,
 )
 
@@ -60,3 +63,12 @@ async def test_what_the_framework_refuses_keeps_its_status_and_headers() -> None
     response = await problems.on_http_exception(REQUEST, error)
     assert document(response)["code"] == "method_not_allowed"
     assert response.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(TooManyRequests("m", after_s=2.1), 429), (Overloaded("m", after_s=2.1), 503)]
+)
+async def test_who_is_told_to_come_later_is_told_when(error: NotNow, status: int) -> None:
+    response = await problems.on_not_now(REQUEST, error)
+    assert (document(response)["status"], document(response)["code"]) == (status, error.code)
+    assert response.headers["retry-after"] == "3"

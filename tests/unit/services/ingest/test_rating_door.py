@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from services.ingest.admission import Admission
 from services.ingest.cache_door import CacheDoor
 from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
@@ -35,7 +36,8 @@ class House:
         self.stopping = asyncio.Event()
         self.results, self.identities = Results(self.pool.as_pool, keep=100), Identities("a secret")
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
-        http = HttpDoor(intake, self.identities, self.results, self, max_wait_s=5)
+        admission = Admission(make.policy(), broker, self.clock)
+        http = HttpDoor(intake, self.identities, self.results, admission, self, max_wait_s=5)
         cache = CacheDoor(intake, self.identities, self.results, Entries(self.pool.as_pool), self)
         ratings = RatingDoor(intake, self.identities, self.results, self)
         app = application(http, cache, TopicDoor(intake, self), ratings, "1.0")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.ingest.results import Known, Results
+from services.ingest.results import Known, Result, Results
 from shared.database import DatabaseUnavailable
 from shared.errors import UndecodableMessage
 from tests.support import make
@@ -131,15 +131,14 @@ async def test_what_memory_does_not_know_while_the_database_is_away_is_unavailab
         await results.find("acme", make.new_id())
 
 
-async def test_the_estimate_follows_recent_answers_and_not_failures(results: Results) -> None:
-    assert results.estimated_wait_ms is None
-    await results.heard(make.completed(completed_at="2026-01-02T03:04:06Z"))
-    assert results.estimated_wait_ms == 1000
-    await results.heard(make.failed(failed_at="2026-01-02T04:00:00Z"))
-    assert results.estimated_wait_ms == 1000
-    await results.heard(make.completed(completed_at="2026-01-02T03:04:07Z"))
-    assert results.estimated_wait_ms is not None
-    assert 1000 < results.estimated_wait_ms < 2000
+async def test_who_follows_is_told_each_result_once(pool: FakePool) -> None:
+    told: list[Result] = []
+    results = Results(pool.as_pool, keep=3, follow=told.append)
+    event = make.completed()
+    await results.heard(event)
+    await results.heard(event)
+    assert [each.request_id for each in told] == [event.request_id]
+    assert results.finished(event.request_id)
 
 
 async def test_the_answer_may_come_before_anybody_awaits_it(results: Results) -> None:
@@ -216,8 +215,3 @@ async def test_an_answer_needs_no_row(results: Results, pool: FakePool) -> None:
     await results.heard(event)
     await results.find("acme", event.request_id)
     assert pool.asked == []
-
-
-async def test_how_long_a_replay_lay_dead_is_no_estimate(results: Results) -> None:
-    await results.heard(make.completed(replay=1, completed_at="2026-01-03T03:04:05Z"))
-    assert results.estimated_wait_ms is None

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.ingest.admission import Admission
 from services.ingest.cache_door import CacheDoor
 from services.ingest.entries import Entries
 from services.ingest.http_door import HttpDoor, application
@@ -38,7 +39,8 @@ class House:
         pool = FakePool()
         results, identities = Results(pool.as_pool, keep=100), Identities("a secret")
         intake = Intake(make.policy(), self.clock, max_body_bytes=1000)
-        http = HttpDoor(intake, identities, results, self, max_wait_s=5)
+        admission = Admission(make.policy(), self.broker, self.clock)
+        http = HttpDoor(intake, identities, results, admission, self, max_wait_s=5)
         cache = CacheDoor(intake, identities, results, Entries(pool.as_pool), self)
         ratings = RatingDoor(intake, identities, results, self)
         app = application(http, cache, TopicDoor(intake, self), ratings, "1.0")
