@@ -53,7 +53,10 @@ class Selection(Listing):
         conditions = self.which != Which()
         if self.ids and (conditions or self.everything):
             raise ValueError(f"ids go with none of {', '.join(CONDITIONS)}, everything: give one or the other")
-        if not self.ids and conditions == self.everything:
+        # Whoever takes everything part by part says until when, or would meet again what fails again meanwhile.
+        if self.everything and self.which != Which(until=self.until):
+            raise ValueError(f"everything goes with none of {', '.join(CONDITIONS)} but until: give one or the other")
+        if not (self.ids or conditions or self.everything):
             raise ValueError(f'say which: ids, some of {", ".join(CONDITIONS)}, or {{"everything": true}}')
         return self
 

@@ -277,6 +277,16 @@ async def test_what_is_dropped_is_told_to_the_writer(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("call", ["replay", "drop"])
+async def test_everything_may_be_what_failed_until_a_time(desk: Desk, call: str) -> None:
+    request = desk.has()
+    said = {"everything": True, "until": "2026-01-02T03:04:05Z", "after": None, "dry_run": True}
+    response = await desk.http.post(f"/v1/dead/{call}", json=said)
+    assert response.status_code == 200, response.text
+    assert str(request.id) in response.text
+    assert desk.table.asked["listed"][:4] == (None, None, None, START)
+
+
+@pytest.mark.parametrize("call", ["replay", "drop"])
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -286,6 +296,8 @@ async def test_what_is_dropped_is_told_to_the_writer(desk: Desk) -> None:
         ({"ids": ["x"]}, "/ids/0"),
         ({"ids": ["00000000-0000-8000-8000-000000000000"], "class": ["x"]}, ""),
         ({"everything": True, "class": ["x"]}, ""),
+        ({"everything": True, "tenant": "acme", "until": "2026-01-02T03:04:05Z"}, ""),
+        ({"ids": ["00000000-0000-8000-8000-000000000000"], "until": "2026-01-02T03:04:05Z"}, ""),
         ({"class": "x"}, "/class"),
         ({"classes": ["x"]}, "/classes"),
         ({"everything": True, "limit": 501}, "/limit"),
