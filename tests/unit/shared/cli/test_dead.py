@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -38,7 +38,7 @@ CLASSES = [
 class Persistence(Services):
     """Refuses the bodies that persistence refuses."""
 
-    KINDS = {"POST /v1/dead/replay": Replay, "POST /v1/dead/drop": Selection}
+    KINDS: ClassVar = {"POST /v1/dead/replay": Replay, "POST /v1/dead/drop": Selection}
 
     def take(self, asked: Asked) -> Answer:
         kind = self.KINDS.get(f"{asked.method} {asked.path}")
