@@ -47,11 +47,19 @@ class Table:
         name: also of the statement that inserts, which returns the key of each row that is new, and then what it likes.
         key: the columns of a row that identify it; rows are written in this order, or two writers deadlock.
         rank: a row takes the place of one with its key that has a lower rank, and leaves others alone.
+        shares: the table whose rows it changes, where it has none of its own; both have one order, beside each other in
+            TABLES.
     """
 
     name: str
     key: Callable[[Row], tuple[UUID | str, ...]]
     rank: Callable[[Row], Any] = lambda _: 0
+    shares: "Table | None" = None
+
+    @property
+    def stored_in(self) -> str:
+        """The table of PostgreSQL."""
+        return self.shares.name if self.shares else self.name
 
 
 def _replay(row: Row) -> int:
@@ -61,7 +69,7 @@ def _replay(row: Row) -> int:
 
 REQUESTS: Final = Table("requests", lambda row: row[:1], _replay)
 RESPONSES: Final = Table("responses", lambda row: row[:1], _replay)
-DROPPED: Final = Table("dropped", lambda row: row[:1], _replay)
+DROPPED: Final = Table("dropped", lambda row: row[:1], _replay, shares=RESPONSES)
 CACHE_AUDITS: Final = Table("cache_audits", lambda row: row[:1])
 CACHE_INVALIDATIONS: Final = Table("cache_invalidations", lambda row: row[:1])
 STORED_AT: Final = 14  # the place of that column in a row of an entry
@@ -69,7 +77,7 @@ CACHE_ENTRIES: Final = Table("cache_entries", lambda row: row[:2], lambda row: r
 # A tenant's last word on a request; who names another's request under his own tenant takes nothing away.
 RATINGS: Final = Table("ratings", lambda row: row[:2], lambda row: row[2:4])  # rated_at, rating_id
 # Requests first: who reads between two tables finds a request without a response, never the reverse. And a failure is
-# there before it is dropped.
+# there before it is dropped: of one request the result is written first.
 TABLES: Final = (REQUESTS, RESPONSES, DROPPED, CACHE_AUDITS, CACHE_INVALIDATIONS, RATINGS, CACHE_ENTRIES)
 
 

@@ -6,10 +6,12 @@ replay takes the place of the failure before it. A row that PostgreSQL refuses i
 same transaction; its neighbours are written.
 
 Two writers wait for each other's rows in the order of :data:`services.persistence.rows.TABLES`, then of ``cache_uses``;
-what comes after that waits for nobody.
+what comes after that waits for nobody. Results and drops lock the same rows, so both go in one pass in the order of
+their keys: one writer with the result of 5 and a drop of 3, and one with the reverse, would wait for each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -118,11 +120,21 @@ async def _records(
     connection: "Connection", items: Mapping[Table, list[Item]], refused: dict[int, Outcome]
 ) -> dict[Table, list[New]]:
     """Insert what is to be recorded; what was new, by table."""
-    new: dict[Table, list[New]] = {}
+    new: dict[Table, list[New]] = {table: [] for table in items}
+    for _, tables in groupby(items, lambda table: table.stored_in):
+        for table, run in _runs({table: _without_repeats(table, items[table]) for table in tables}):
+            new[table] += await _insert(connection, table, run, refused)
     for table, found in items.items():
-        new[table] = await _insert(connection, table, _without_repeats(table, found), refused)
         refused |= _twins_of_refused(table, found, refused)
     return new
+
+
+def _runs(items: Mapping[Table, Sequence[Item]]) -> Iterator[tuple[Table, list[Item]]]:
+    """Items of all tables in the order of their keys, then of the tables, in parts of one table each."""
+    inline = [(table, item) for table, found in items.items() for item in found]
+    inline.sort(key=lambda each: each[0].key(each[1][1].row))
+    for table, run in groupby(inline, lambda each: each[0]):
+        yield table, [item for _, item in run]
 
 
 async def _count(connection: "Connection", uses: Sequence[Use]) -> None:
