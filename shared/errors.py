@@ -9,6 +9,7 @@
     │   └── TopologyConflict         the broker holds a queue or exchange with other arguments
     ├── InvalidRequest               the door says no: what was wrong, where, what would be right
     │   ├── RequestTooLarge          413
+    │   ├── NoJson                   415
     │   └── IdempotencyConflict      422: the key was used with another body
     ├── UndecodableMessage           a message on a work queue is no event of ours
     ├── Park                         retryable: a handler asks for its delivery again after the queue's delay
@@ -81,6 +82,12 @@ class RequestTooLarge(InvalidRequest):
     """The body has more bytes than ``max_body_bytes``."""
 
     code = "request_too_large"
+
+
+class NoJson(InvalidRequest):
+    """The body does not say that it is JSON."""
+
+    code = "unsupported_media_type"
 
 
 class IdempotencyConflict(InvalidRequest):

@@ -21,10 +21,10 @@ from services.persistence.failures import Failure, Failures, NoFailure
 from services.persistence.letters import Letter, Letters
 from services.persistence.obituary import CODE
 from services.persistence.replaying import Terms, replayed
-from shared.bodies import body_within
+from shared.bodies import json_within
 from shared.broker import Broker
 from shared.clock import Clock
-from shared.errors import BrokerError, ForebayError, InvalidRequest, RequestTooLarge
+from shared.errors import BrokerError, ForebayError, InvalidRequest, NoJson, RequestTooLarge
 from shared.events import Event, Request, RequestAccepted, RequestDropped
 from shared.policy import Policy
 from shared.problems import problem
@@ -50,6 +50,8 @@ def _told(call: Call) -> Call:
             return await call(self, asked)
         except RequestTooLarge as error:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
+        except NoJson as error:
+            return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error.code, error.message, pointer=error.pointer)
         except InvalidRequest as error:
             return problem(HTTPStatus.BAD_REQUEST, error.code, error.message, pointer=error.pointer)
         except ForebayError as error:
@@ -116,7 +118,7 @@ class Admin:
     @_told
     async def replay(self, asked: HttpRequest) -> Response:
         """Run failed requests anew: 202 once the broker has confirmed all; 200 for a dry run."""
-        said = selection(Replay, await body_within(asked, MOST_BYTES))
+        said = selection(Replay, await json_within(asked, MOST_BYTES))
         said.terms.check(self._policy)
         found, nowhere, place = await self._meant(said)
         again, refused = self._split(found, said.terms)
@@ -136,7 +138,7 @@ class Admin:
     @_told
     async def drop(self, asked: HttpRequest) -> Response:
         """Take failures off the list: 202 once the broker has confirmed all; 200 for a dry run."""
-        said = selection(Selection, await body_within(asked, MOST_BYTES))
+        said = selection(Selection, await json_within(asked, MOST_BYTES))
         found, refused, place = await self._meant(said)
         if not said.dry_run:
             now = self._clock.now()

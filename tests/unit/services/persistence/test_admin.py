@@ -1,5 +1,6 @@
 """What operators ask about failures and dead letters over HTTP."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from shared.database import Pool
 
 MINUTE = timedelta(minutes=1)
+JSON = {"Content-Type": "Application/JSON; charset=utf-8"}
 
 
 def row(request: Request, *, code: str = "rate_limited", ended: int = 0, **changes: Any) -> dict[str, Any]:
@@ -308,8 +310,8 @@ async def test_everything_may_be_what_failed_until_a_time(desk: Desk, call: str)
 )
 async def test_a_selection_that_makes_no_sense_is_refused(desk: Desk, call: str, body: object, pointer: str) -> None:
     desk.has()
-    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
-    response = await desk.http.post(f"/v1/dead/{call}", **cast("dict[str, Any]", sent))
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response = await desk.http.post(f"/v1/dead/{call}", content=content, headers=JSON)
     assert problem(response, 400, "invalid_request")["pointer"] == pointer
     assert desk.events() == []
 
@@ -318,8 +320,20 @@ async def test_a_model_that_is_none_and_a_body_too_large_are_refused(desk: Desk)
     desk.has()
     response = await desk.http.post("/v1/dead/replay", json={"everything": True, "to": "huge"})
     assert problem(response, 400, "invalid_request")["pointer"] == "/to"
-    response = await desk.http.post("/v1/dead/replay", content=b" " * (MOST_BYTES + 1))
+    response = await desk.http.post("/v1/dead/replay", content=b" " * (MOST_BYTES + 1), headers=JSON)
     problem(response, 413, "request_too_large")
+    assert desk.events() == []
+
+
+@pytest.mark.parametrize("call", ["replay", "drop"])
+@pytest.mark.parametrize(
+    "said", [None, "text/plain", "application/x-www-form-urlencoded", "text/plain; application/json"]
+)
+async def test_what_a_page_in_a_browser_can_send_unasked_does_nothing(desk: Desk, call: str, said: str | None) -> None:
+    desk.has()
+    headers = {} if said is None else {"Content-Type": said}
+    response = await desk.http.post(f"/v1/dead/{call}", content=b'{"everything": true}', headers=headers)
+    assert problem(response, 415, "unsupported_media_type")["pointer"] == "Content-Type"
     assert desk.events() == []
 
 
