@@ -126,7 +126,7 @@ class Admin:
             await self._publish(*(RequestAccepted(request=request) for _, request in again))
             for failure, _ in again:
                 metrics.REPLAYED.labels(failure.result.code).inc()
-            await self._forget_letters([failure for failure, _ in again])
+            await self._forget_letters([failure for failure, _ in again], more=_goes_on(said, place))
         return _done(
             "dead.replay",
             said,
@@ -149,7 +149,7 @@ class Admin:
                 for each in found
             ]
             await self._publish(*drops)
-            await self._forget_letters(found)
+            await self._forget_letters(found, more=_goes_on(said, place))
         return _done(
             "dead.drop",
             said,
@@ -199,11 +199,11 @@ class Admin:
     async def _publish(self, *events: Event) -> None:
         await publish(self._broker, events, source="persistence", now=self._clock.now())
 
-    async def _forget_letters(self, failures: Sequence[Failure]) -> None:
+    async def _forget_letters(self, failures: Sequence[Failure], *, more: bool) -> None:
         """Delete the dead letters of requests that died of one; a copy that stays does no harm."""
         ids = {failure.request.id for failure in failures if failure.result.code == CODE}
         try:
-            await self._letters.forget(ids)
+            await self._letters.forget(ids, more=more)
         except BrokerError as error:
             log.warning("dead letters of requests that were seen to stay", error=str(error))
 
@@ -233,6 +233,11 @@ class Admin:
 def _next(found: Sequence[Failure], limit: int) -> str | None:
     """Where a list goes on, if it may."""
     return str(found[-1].place) if len(found) == limit else None
+
+
+def _goes_on(said: Selection, place: str | None) -> bool:
+    """Whether whoever asked comes again: he said so and, where he named none, there may be some left."""
+    return said.more and (bool(said.ids) or place is not None)
 
 
 def _done(what: str, said: Selection, **parts: object) -> Response:

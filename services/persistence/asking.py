@@ -42,10 +42,15 @@ class Listing(BaseModel):
 
 
 class Selection(Listing):
-    """Failures that something is to be done about: named, or all that meet some conditions."""
+    """Failures that something is to be done about: named, or all that meet some conditions.
+
+    Attributes:
+        more: whether whoever asks goes on after these, so that dead letters are sought once, after the last of them.
+    """
 
     ids: Annotated[tuple[UUID, ...], Field(max_length=MOST_AT_ONCE)] = ()
     everything: bool = False
+    more: bool = False
     dry_run: bool = False
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from services.persistence import letters
 from services.persistence.admin import BODY_CHARS, MOST_BYTES, Admin
 from services.persistence.failures import SQL, Failures
 from services.persistence.letters import Letters
@@ -358,6 +359,47 @@ async def test_the_letter_of_a_request_goes_with_it(desk: Desk, call: str) -> No
     await desk.http.post(f"/v1/dead/{call}", json={"ids": [str(request.id), str(other.id)]})
     assert [envelope.attribute(each, "subject") for each in desk.broker.peek("cache.accepted.dead")] == [str(other.id)]
     assert desk.broker.depth("router.missed.dead") == 0
+
+
+async def test_the_letters_of_what_is_done_part_by_part_are_sought_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    remove = desk.broker.remove
+
+    async def counted(queue: Queue, limit: int, unwanted: Any) -> int:
+        looks.append(queue.name)
+        return await remove(queue, limit, unwanted)
+
+    monkeypatch.setattr(desk.broker, "remove", counted)
+    requests = [desk.has(code="dead_lettered") for _ in range(3)]
+    for request in requests:
+        await desk.bury(make.message(make.accepted(request)))
+    first, second, third = ({"ids": [str(request.id)]} for request in requests)
+    await desk.http.post("/v1/dead/drop", json=first | {"more": True})
+    await desk.http.post("/v1/dead/replay", json=second | {"more": True})
+    assert (looks, desk.broker.depth("cache.accepted.dead")) == ([], 3)
+    await desk.http.post("/v1/dead/drop", json=third)
+    assert (looks, desk.broker.depth("cache.accepted.dead")) == (["cache.accepted.dead"], 0)
+
+
+async def test_where_a_list_ends_the_letters_are_sought_though_more_was_said(desk: Desk) -> None:
+    request = desk.has(code="dead_lettered")
+    await desk.bury(make.message(make.accepted(request)))
+    await desk.http.post("/v1/dead/drop", json={"everything": True, "limit": 1, "more": True})
+    assert desk.broker.depth("cache.accepted.dead") == 1
+    await desk.http.post("/v1/dead/drop", json={"everything": True, "limit": 2, "more": True})
+    assert desk.broker.depth("cache.accepted.dead") == 0
+
+
+async def test_no_more_requests_are_remembered_than_may_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "MOST_REMEMBERED", 2)
+    requests = [desk.has(code="dead_lettered") for _ in range(2)]
+    for request in requests:
+        await desk.bury(make.message(make.accepted(request)))
+    for request, left in zip(requests, (2, 0), strict=True):
+        await desk.http.post("/v1/dead/drop", json={"ids": [str(request.id)], "more": True})
+        assert desk.broker.depth("cache.accepted.dead") == left
 
 
 async def test_a_replay_counts_also_where_its_letter_cannot_be_removed(

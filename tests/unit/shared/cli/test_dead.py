@@ -129,7 +129,8 @@ def test_named_requests_are_replayed(cli: Cli, services: Services, pauses: list[
     assert shown.exit_code == 0, shown.output
     assert "3 replayed, 0 refused" in shown.output
     assert bodies(services) == [
-        {"ids": [each], "to": "premium", "ignore_deadline": True, "dry_run": False} for each in (A, B, C)
+        {"ids": [each], "to": "premium", "ignore_deadline": True, "dry_run": False, "more": each != C}
+        for each in (A, B, C)
     ]
     assert pauses == pytest.approx([1 / 1.5] * 2)
 
@@ -158,7 +159,7 @@ def test_what_fails_again_meanwhile_is_not_meant(cli: Cli, services: Services, p
 def test_no_more_are_replayed_than_was_said(cli: Cli, services: Services, pauses: list[float]) -> None:
     services.answer("POST /v1/dead/replay", done("a", "b", next_="p"), done("c", next_="q"))
     assert "3 replayed" in cli("dead", "replay", "--all", "--limit", "3", "--rate", "2").output
-    assert [body["limit"] for body in bodies(services)] == [2, 1]
+    assert [(body["limit"], body["more"]) for body in bodies(services)] == [(2, True), (1, False)]
     services.asked.clear()
     cli("dead", "replay", A, B, C, "--limit", "2")
     assert bodies(services)[0]["ids"] == [A, B]
