@@ -1,30 +1,16 @@
 """Wiring of ingest."""
 
-from services.ingest.amqp_door import AmqpDoor
-from services.ingest.cache_door import CacheDoor
-from services.ingest.entries import Entries
-from services.ingest.http_door import HttpDoor, application
-from services.ingest.identity import Identities
-from services.ingest.intake import Intake
-from services.ingest.rating_door import RatingDoor
-from services.ingest.results import Results
-from services.ingest.topic_door import TopicDoor
-from shared import __version__, database, service, topology
+from services.ingest.assembly import Ingest
+from shared import database, service, topology
 
 
 async def wire(it: service.Service) -> None:
     plans = {"plan_cache_mode": "force_custom_plan"}  # a plan for any selector reads every entry
     pool = await it.enter(database.pool(it.settings.postgres_dsn, size=it.settings.pool_size, settings=plans))
-    results = Results(pool, keep=it.settings.recent_results)
-    identities = Identities(it.settings.id_secret.get_secret_value())
-    intake = Intake(it.policy, it.clock, max_body_bytes=it.settings.max_body_bytes)
-    it.consume(topology.TERMINAL_EVENTS, results.heard)
-    amqp = AmqpDoor(intake, identities, results, it.clock, own_queues=it.topology.names)
-    it.consume(topology.SUBMITTED, amqp.submitted, decode=service.undecoded)
-    http = HttpDoor(intake, identities, results, it, max_wait_s=it.settings.max_wait_s)
-    cache = CacheDoor(intake, identities, results, Entries(pool), it)
-    ratings = RatingDoor(intake, identities, results, it)
-    it.app = application(http, cache, TopicDoor(intake, it), ratings, __version__)
+    ingest = Ingest.assemble(it, pool)
+    it.consume(topology.TERMINAL_EVENTS, ingest.results.heard)
+    it.consume(topology.SUBMITTED, ingest.amqp.submitted, decode=service.undecoded)
+    it.app = ingest.app
 
 
 if __name__ == "__main__":
