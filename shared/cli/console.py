@@ -8,9 +8,11 @@ from rich import console
 from rich.segment import Segment
 from rich.text import Text
 
-# All of C0 but tab and newline, DEL and C1; what turns the direction of writing; halves of surrogate pairs, which no
-# encoding can print.
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# All of C0 but tab and newline (of either kind: rich leaves out the CR of one), DEL and C1; what turns the direction of
+# writing; halves of surrogate pairs, which no encoding can print.
+_UNPRINTABLE: Final = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Console(console.Console):

@@ -47,6 +47,12 @@ def test_every_control_character_but_tab_and_newline_is_written_out() -> None:
     assert printable("Grüße, 東京\t– עולם 🙂\n") == "Grüße, 東京\t– עולם 🙂\n"
 
 
+def test_lines_may_end_as_windows_has_it() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print("one\r\ntwo\rthree", markup=False)
+    assert console.file.getvalue() == "one\ntwo\\u000dthree\n"  # type: ignore[attr-defined]  # it is the one above
+
+
 def test_colours_are_the_consoles_own() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
     table = Table("a")
