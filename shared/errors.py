@@ -9,6 +9,7 @@
     │   └── TopologyConflict         the broker holds a queue or exchange with other arguments
     ├── InvalidRequest               the door says no: what was wrong, where, what would be right
     │   ├── RequestTooLarge          413
+    │   ├── NoJson                   415
     │   └── IdempotencyConflict      422: the key was used with another body
     ├── NotNow                       retryable: the door takes no more for the time being, and says when to come back
     │   ├── TooManyRequests          429: more than this client may send
@@ -84,6 +85,12 @@ class RequestTooLarge(InvalidRequest):
     """The body has more bytes than ``max_body_bytes``."""
 
     code = "request_too_large"
+
+
+class NoJson(InvalidRequest):
+    """The body does not say that it is JSON."""
+
+    code = "unsupported_media_type"
 
 
 class IdempotencyConflict(InvalidRequest):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 
 from shared.broker import Delivery, Depth, Message
 from shared.clock import SYSTEM_CLOCK, Clock
@@ -147,17 +147,19 @@ class MemoryBroker:
         self._check()
         return self.depth(queue.name)
 
-    async def browse(
-        self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = lambda _: False
-    ) -> Sequence[Message]:
-        """Up to so many messages of a queue, oldest first; they stay there, but for those that ``takes`` picks."""
+    async def browse(self, queue: Queue, limit: int) -> Sequence[Message]:
+        """Up to so many messages of a queue, oldest first; they stay there."""
+        self._check()
+        return [stored.message for stored in islice(self._lines[queue.name].ready, limit)]
+
+    async def remove(self, queue: Queue, limit: int, unwanted: Callable[[Message], bool]) -> int:
+        """Look at up to so many messages of a queue, and delete those that are unwanted; returns how many."""
         self._check()
         ready = self._lines[queue.name].ready
-        found = list(ready)[:limit]
+        found = [stored for stored in islice(ready, limit) if unwanted(stored.message)]
         for stored in found:
-            if takes(stored.message):
-                ready.remove(stored)
-        return [stored.message for stored in found]
+            ready.remove(stored)
+        return len(found)
 
     async def purge(self, queue: Queue) -> int:
         """Delete what is ready in a queue; returns how many that were."""

@@ -230,22 +230,27 @@ class RabbitBroker:
         (depth,) = await self.look([queue])
         return depth.ready
 
-    async def browse(
-        self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = lambda _: False
-    ) -> Sequence[Message]:
-        """Up to so many messages of a queue, in its order; they stay there, but for those that ``takes`` picks.
+    async def browse(self, queue: Queue, limit: int) -> Sequence[Message]:
+        """Up to so many messages of a queue, in its order; they stay there.
 
         Nobody else is given them meanwhile; they are back a moment later, maybe in another order. Raises
         BrokerUnavailable.
         """
-        found: list[Message] = []
         async with self._aside(queue) as channel:
-            source = await channel.get_queue(queue.name, ensure=False)
-            while len(found) < limit and (got := await source.get(fail=False)) is not None:
-                found.append(_from_wire(got).message)
-                if takes(found[-1]):
+            return [_from_wire(got).message async for got in _first(channel, queue, limit)]
+
+    async def remove(self, queue: Queue, limit: int, unwanted: Callable[[Message], bool]) -> int:
+        """Look at up to so many messages of a queue, one by one, and delete those that are unwanted; returns how many.
+
+        The others are as after :meth:`browse`. Raises BrokerUnavailable.
+        """
+        removed = 0
+        async with self._aside(queue) as channel:
+            async for got in _first(channel, queue, limit):
+                if unwanted(_from_wire(got).message):
                     await got.ack()
-        return found
+                    removed += 1
+        return removed
 
     async def purge(self, queue: Queue) -> int:
         """Delete what is ready in a queue; returns how many that were. Raises BrokerUnavailable."""
@@ -278,6 +283,15 @@ class RabbitBroker:
                 yield subscription
         except LOST as error:
             raise BrokerUnavailable(f"consuming {queue.name or 'an own queue'}: {error}") from error
+
+
+async def _first(channel: abc.AbstractChannel, queue: Queue, limit: int) -> AsyncIterator[abc.AbstractIncomingMessage]:
+    """Up to so many messages of a queue, unacknowledged."""
+    source = await channel.get_queue(queue.name, ensure=False)
+    for _ in range(limit):
+        if (got := await source.get(fail=False)) is None:
+            return
+        yield got
 
 
 def arguments(queue: Queue, delivery_limit: int) -> "FieldTable | None":

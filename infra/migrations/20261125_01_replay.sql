@@ -10,11 +10,7 @@ ALTER TABLE responses
     ADD COLUMN replay     integer NOT NULL DEFAULT 0,
     ADD COLUMN dropped_at timestamptz;
 
--- The failures to be looked after, in the order in which they are listed.
-CREATE INDEX responses_dead ON responses (completed_at, id) WHERE status = 'failed' AND dropped_at IS NULL;
-
 -- migrate: rollback
 
-DROP INDEX responses_dead;
 ALTER TABLE responses DROP COLUMN replay, DROP COLUMN dropped_at;
 ALTER TABLE requests DROP COLUMN replay;

@@ -364,8 +364,16 @@ class CacheHandler:
         )
 
     def _failed(self, request: Request, failure: ResponseFailed) -> ResponseFailed:
-        """The end of a request that waited for one with the same prompt, which is at fault."""
+        """The end of a request that waited for one with the same prompt, which is at fault.
+
+        Of the other it tells the code alone: who asked the same may be of another tenant, and what a provider said, and
+        where and in which calls, is the other's own.
+        """
         own = {
+            "message": f"{failure.code}: the same prompt just failed, as it would again",
+            "failures": (),
+            "tier": None,
+            "route": None,
             "request_id": request.id,
             "tenant": request.tenant,
             "accepted_at": request.accepted_at,

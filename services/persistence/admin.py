@@ -21,10 +21,10 @@ from services.persistence.failures import Failure, Failures, NoFailure
 from services.persistence.letters import Letter, Letters
 from services.persistence.obituary import CODE
 from services.persistence.replaying import Terms, replayed
-from shared.bodies import body_within
+from shared.bodies import json_within
 from shared.broker import Broker
 from shared.clock import Clock
-from shared.errors import BrokerError, ForebayError, InvalidRequest, RequestTooLarge
+from shared.errors import BrokerError, ForebayError, InvalidRequest, NoJson, RequestTooLarge
 from shared.events import Event, Request, RequestAccepted, RequestDropped
 from shared.policy import Policy
 from shared.problems import problem
@@ -50,6 +50,8 @@ def _told(call: Call) -> Call:
             return await call(self, asked)
         except RequestTooLarge as error:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
+        except NoJson as error:
+            return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error.code, error.message, pointer=error.pointer)
         except InvalidRequest as error:
             return problem(HTTPStatus.BAD_REQUEST, error.code, error.message, pointer=error.pointer)
         except ForebayError as error:
@@ -116,7 +118,7 @@ class Admin:
     @_told
     async def replay(self, asked: HttpRequest) -> Response:
         """Run failed requests anew: 202 once the broker has confirmed all; 200 for a dry run."""
-        said = selection(Replay, await body_within(asked, MOST_BYTES))
+        said = selection(Replay, await json_within(asked, MOST_BYTES))
         said.terms.check(self._policy)
         found, nowhere, place = await self._meant(said)
         again, refused = self._split(found, said.terms)
@@ -124,7 +126,7 @@ class Admin:
             await self._publish(*(RequestAccepted(request=request) for _, request in again))
             for failure, _ in again:
                 metrics.REPLAYED.labels(failure.result.code).inc()
-            await self._forget_letters([failure for failure, _ in again])
+            await self._forget_letters([failure for failure, _ in again], more=_goes_on(said, place))
         return _done(
             "dead.replay",
             said,
@@ -136,7 +138,7 @@ class Admin:
     @_told
     async def drop(self, asked: HttpRequest) -> Response:
         """Take failures off the list: 202 once the broker has confirmed all; 200 for a dry run."""
-        said = selection(Selection, await body_within(asked, MOST_BYTES))
+        said = selection(Selection, await json_within(asked, MOST_BYTES))
         found, refused, place = await self._meant(said)
         if not said.dry_run:
             now = self._clock.now()
@@ -147,7 +149,7 @@ class Admin:
                 for each in found
             ]
             await self._publish(*drops)
-            await self._forget_letters(found)
+            await self._forget_letters(found, more=_goes_on(said, place))
         return _done(
             "dead.drop",
             said,
@@ -197,11 +199,11 @@ class Admin:
     async def _publish(self, *events: Event) -> None:
         await publish(self._broker, events, source="persistence", now=self._clock.now())
 
-    async def _forget_letters(self, failures: Sequence[Failure]) -> None:
+    async def _forget_letters(self, failures: Sequence[Failure], *, more: bool) -> None:
         """Delete the dead letters of requests that died of one; a copy that stays does no harm."""
         ids = {failure.request.id for failure in failures if failure.result.code == CODE}
         try:
-            await self._letters.forget(ids)
+            await self._letters.forget(ids, more=more)
         except BrokerError as error:
             log.warning("dead letters of requests that were seen to stay", error=str(error))
 
@@ -231,6 +233,11 @@ class Admin:
 def _next(found: Sequence[Failure], limit: int) -> str | None:
     """Where a list goes on, if it may."""
     return str(found[-1].place) if len(found) == limit else None
+
+
+def _goes_on(said: Selection, place: str | None) -> bool:
+    """Whether whoever asked comes again: he said so and, where he named none, there may be some left."""
+    return said.more and (bool(said.ids) or place is not None)
 
 
 def _done(what: str, said: Selection, **parts: object) -> Response:

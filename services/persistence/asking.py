@@ -42,10 +42,15 @@ class Listing(BaseModel):
 
 
 class Selection(Listing):
-    """Failures that something is to be done about: named, or all that meet some conditions."""
+    """Failures that something is to be done about: named, or all that meet some conditions.
+
+    Attributes:
+        more: whether whoever asks goes on after these, so that dead letters are sought once, after the last of them.
+    """
 
     ids: Annotated[tuple[UUID, ...], Field(max_length=MOST_AT_ONCE)] = ()
     everything: bool = False
+    more: bool = False
     dry_run: bool = False
 
     @model_validator(mode="after")
@@ -53,7 +58,10 @@ class Selection(Listing):
         conditions = self.which != Which()
         if self.ids and (conditions or self.everything):
             raise ValueError(f"ids go with none of {', '.join(CONDITIONS)}, everything: give one or the other")
-        if not self.ids and conditions == self.everything:
+        # Whoever takes everything part by part says until when, or would meet again what fails again meanwhile.
+        if self.everything and self.which != Which(until=self.until):
+            raise ValueError(f"everything goes with none of {', '.join(CONDITIONS)} but until: give one or the other")
+        if not (self.ids or conditions or self.everything):
             raise ValueError(f'say which: ids, some of {", ".join(CONDITIONS)}, or {{"everything": true}}')
         return self
 

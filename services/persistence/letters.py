@@ -17,6 +17,8 @@ from shared.topology import Queue, Topology
 
 # Looked through for the copies of requests that are replayed or dropped: letters of one queue.
 MOST_SOUGHT: Final = 1000
+# Requests whose letters are sought together; the queues are looked through once for so many.
+MOST_REMEMBERED: Final = 10_000
 SUFFIX: Final = ".dead"
 
 
@@ -25,9 +27,9 @@ class Shelf(Protocol):
 
     async def waiting(self, queue: Queue) -> int: ...
 
-    async def browse(
-        self, queue: Queue, limit: int, *, takes: Callable[[Message], bool] = ...
-    ) -> Sequence[Message]: ...
+    async def browse(self, queue: Queue, limit: int) -> Sequence[Message]: ...
+
+    async def remove(self, queue: Queue, limit: int, unwanted: Callable[[Message], bool]) -> int: ...
 
     async def purge(self, queue: Queue) -> int: ...
 
@@ -53,6 +55,7 @@ class Letters:
     def __init__(self, shelf: Shelf, topology: Topology) -> None:
         self._shelf = shelf
         self._queues = {queue.name: queue for queue in topology.queues if queue.dead_letters}
+        self._seen_to: set[UUID] = set()
 
     async def counts(self) -> dict[str, int]:
         """How many letters each queue has."""
@@ -66,15 +69,23 @@ class Letters:
         """Delete all letters of a queue; how many there were. Raises as :meth:`read`."""
         return await self._shelf.purge(self._queue(name))
 
-    async def forget(self, request_ids: Collection[UUID]) -> None:
-        """Delete the letters of some requests, as far as they are among the first of their queues."""
+    async def forget(self, request_ids: Collection[UUID], *, more: bool = False) -> None:
+        """Delete the letters of some requests, as far as they are among the first of their queues.
+
+        With ``more`` to come the queues are looked through for these later, together with the others. A replica that
+        ends before leaves letters behind, which do no harm.
+        """
+        self._seen_to.update(request_ids)
+        if not self._seen_to or (more and len(self._seen_to) < MOST_REMEMBERED):
+            return
+        seen_to, self._seen_to = self._seen_to, set()
 
         def theirs(message: Message) -> bool:
-            return _letter(message).request_id in request_ids
+            return _letter(message).request_id in seen_to
 
         for queue in self._queues.values():
-            if request_ids and await self._shelf.waiting(queue):
-                await self._shelf.browse(queue, MOST_SOUGHT, takes=theirs)
+            if await self._shelf.waiting(queue):
+                await self._shelf.remove(queue, MOST_SOUGHT, theirs)
 
     def _queue(self, name: str) -> Queue:
         queue = self._queues.get(name) or self._queues.get(name + SUFFIX)

@@ -122,7 +122,7 @@ class Decider:
     def _trouble(self, tier: str) -> str | None:
         """What is wrong with a tier: with each of its lanes, that is."""
         troubles = [self._health.trouble(lane.name) for lane in self._policy.tiers[tier].lanes]
-        return troubles[0] if all(troubles) else None
+        return None if None in troubles else troubles[0]
 
     def _count(self, counter: "Counter") -> None:
         if self._live:

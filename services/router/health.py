@@ -9,7 +9,8 @@ from shared.events import LaneThrottled
 
 # However far away the end that was announced: a signal that is never taken back must not keep a tier out for a day.
 LONGEST: Final = timedelta(minutes=10)
-# A lane that pauses for less is at its limit, and no trouble: its calls wait that long.
+# A lane that pauses for less is at its limit, and no trouble: its calls wait that long. One that is broken is trouble
+# for however long: what it is opened for first is spread around this.
 SHORTEST: Final = timedelta(seconds=2)
 MOST_LANES: Final = 1_000
 
@@ -36,12 +37,13 @@ class Health:
             self._unwell.pop(signal.lane, None)
             return
         until, known = min(signal.until, now + LONGEST), self._unwell.get(signal.lane)
-        if until < now + SHORTEST or (known is not None and known.until >= until):
-            return  # late, short, or less than what is known
+        short = until < now + SHORTEST and not signal.broken
+        if short or until <= now or (known is not None and known.until >= until):
+            return  # short, late, or less than what is known
         if len(self._unwell) >= MOST_LANES:
             self._unwell = {lane: unwell for lane, unwell in self._unwell.items() if unwell.until > now}
         if signal.lane in self._unwell or len(self._unwell) < MOST_LANES:
-            self._unwell[signal.lane] = Unwell(signal.reason, until)
+            self._unwell[signal.lane] = Unwell(signal.reason or "no reason given", until)
 
     def trouble(self, lane: str) -> str | None:
         """Why a lane is to be left alone now; None where it is well."""

@@ -177,8 +177,9 @@ async def _all(
         while True:
             number = size if left is None else min(size, left)
             some = {"ids": ids[-left:][:number]} if ids and left else {"limit": number, "after": after}
-            done.append(await do(client, {**said, **some}))
-            left, after = None if left is None else left - number, done[-1]["next"]
+            left = None if left is None else left - number
+            done.append(await do(client, {**said, **some, "more": left != 0}))
+            after = done[-1]["next"]
             if left == 0 or (after is None and not ids):
                 return done
             if rate is not None:

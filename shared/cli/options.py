@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from shared.cli.console import Console
 from shared.client import Refused
 from shared.errors import ForebayError
 from shared.events import DEFAULT_TENANT

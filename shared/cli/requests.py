@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from shared import envelope, topology
 from shared.broker import Message
@@ -208,9 +209,9 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     elif shown["status"] == "queued":
         out.print(shown["id"], highlight=False)
     if failure := shown.get("error"):
-        err.print(f"[red]{failure['code']}[/red]: {failure['message']}", highlight=False)
+        err.print(f"[red]{failure['code']}[/red]: {escape(failure['message'])}", highlight=False)
     for warning in shown.get("warnings", ()):
-        err.print(f"[yellow]{warning}[/yellow]", highlight=False)
+        err.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
     facts = [f"{shown['status']}", shown["id"]]
     if shown.get("source"):
         facts.append(f"from {shown['source']}")

@@ -215,7 +215,10 @@ async def test_a_queue_can_be_looked_at_and_keeps_what_is_in_it(declared: Rabbit
 
 async def test_what_is_picked_is_gone_and_the_others_stay(declared: RabbitBroker | MemoryBroker) -> None:
     await declared.publish([message(str(n)) for n in range(5)])
-    await declared.browse(WORK, 9, takes=lambda each: each.body in (b"1", b"3"))
+    assert await declared.remove(WORK, 9, lambda each: each.body in (b"1", b"3")) == 2
+    await all_back(declared, 3)
+    assert await declared.remove(WORK, 0, lambda _: True) == 0
+    assert await declared.remove(WORK, 2, lambda _: False) == 0
     await all_back(declared, 3)
     assert {each.body for each in await declared.browse(WORK, 9)} == {b"0", b"2", b"4"}
     await all_back(declared, 3)

@@ -148,7 +148,7 @@ async def test_a_replay_that_fails_again_is_listed_again_and_may_go_elsewhere(
     (request_id,) = await failed(api, provider, ["Name a fish."])
     await listed(forebay, api.tenant, 1)
     provider.expect(REFUSED)
-    await forebay("dead", "replay", "--tenant", api.tenant)
+    assert "replayed, 0 refused" in await forebay("dead", "replay", "--all")
 
     async def again() -> bool:
         shown = await forebay("dead", "list", "--tenant", api.tenant, "--json")
@@ -176,6 +176,10 @@ async def test_what_is_dropped_is_off_the_list_and_stays_the_result(
     assert "1 dropped" in await forebay("dead", "drop", "--tenant", api.tenant)
     await listed(forebay, api.tenant, 0)
     assert (await api.get(request_id)).json()["status"] == "failed"
+    await failed(api, provider, ["Name a game.", "Name a spice."])
+    await listed(forebay, api.tenant, 2)
+    assert "dropped, 0 refused" in await forebay("dead", "drop", "--all")
+    await listed(forebay, api.tenant, 0)
 
 
 async def test_what_nothing_was_spent_on_yet_is_spared(

@@ -10,7 +10,7 @@ from services.persistence.housekeeping import EVERY_S, KEEP_RATINGS
 from services.router.learning import feedback
 from services.router.learning.rows import Rating
 from shared.consumer import Dead, Done
-from shared.events import RequestRated
+from shared.events import Cascaded, RequestRated
 from tests.contract.persistence.conftest import Database, Persistence
 from tests.contract.persistence.test_bounds import Make
 from tests.support import make
@@ -18,6 +18,7 @@ from tests.support.clock import START, ManualClock
 from tests.support.sample import sample
 
 REQUEST = make.new_id()
+CASCADE = Cascaded(first=("light",), verdict="agreed", calls=2, cost_usd=0.1)
 
 
 def rated(quality: float, after_s: float = 0, **changes: object) -> RequestRated:
@@ -90,8 +91,8 @@ async def test_after_a_year_it_goes(another: Make, db: Database) -> None:
 
 
 async def test_what_was_rated_is_read_with_what_was_asked_and_where_it_ran(writer: Persistence, db: Database) -> None:
-    asked = [make.request(prompt) for prompt in ("one", "two", "hit", "queued", "other's")]
-    one, two, hit, queued, foreign = asked
+    asked = [make.request(prompt) for prompt in ("one", "two", "hit", "queued", "fell back", "tried", "other's")]
+    one, two, hit, queued, fallen, tried, foreign = asked
     turns = [{"role": "user", "content": "earlier"}, {"role": "user", "content": "last"}]
     spoken = make.request(input=turns)
     drawn = make.route("premium", chance=0.25)
@@ -99,12 +100,15 @@ async def test_what_was_rated_is_read_with_what_was_asked_and_where_it_ran(write
         make.completed(one, route=make.route()),
         make.completed(two, source="premium", tier="premium", route=drawn),
         make.completed(hit, source="cache"),
+        make.completed(fallen, source="premium", tier="premium", route=make.route("light", chance=0.9)),
+        make.completed(tried, route=make.route("light", chance=0.9), cascade=CASCADE),
         make.completed(foreign),
         make.completed(spoken, route=None),
     ]
     await writer.records(*map(make.accepted, [*asked, spoken]), *answers)
     await writer.records(
         *(rated(0.1 * n, n, request_id=request.id) for n, request in enumerate([one, two, hit, queued, spoken])),
+        *(rated(1.0, request_id=request.id) for request in (fallen, tried)),
         rated(1.0, request_id=foreign.id, tenant="globex"),
         rated(1.0, request_id=make.new_id()),
     )

@@ -8,10 +8,13 @@ from uuid import UUID
 import pytest
 
 from services.ingest.results import Known, Results
+from shared.consumer import Done
 from shared.events import Event, Request, RequestDropped
 from tests.contract.persistence.conftest import Database, Persistence
 from tests.support import make
 from tests.support.clock import START
+
+PATIENCE_S = 20
 
 
 def again(request: Request, replay: int = 1) -> Request:
@@ -85,6 +88,28 @@ async def test_two_writers_that_hear_two_replays_at_once_leave_one_result(
     await asyncio.gather(one.records(*accepted, *ends), other.records(*accepted, *failures))
     assert await db.count("responses") == 50
     assert await db.one("SELECT array_agg(DISTINCT replay) FROM responses") == [1]
+
+
+async def test_two_writers_of_which_each_drops_what_the_other_has_a_result_of_do_not_deadlock(
+    another: Callable[..., Any], db: Database
+) -> None:
+    one, other = await another(), await another()
+    requests = first, second, *held = [make.request() for _ in range(4)]
+    await one.records(*map(make.failed, requests))
+    drops = [RequestDropped(request_id=each.id, tenant="acme", dropped_at=START) for each in (first, second)]
+    ends = [make.completed(again(each)) for each in requests]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with db.pool.acquire() as connection, asyncio.timeout(PATIENCE_S):
+        # Results that neither can write until both have begun; they come last.
+        async with connection.transaction():
+            await connection.fetch("SELECT FROM responses WHERE id = ANY($1) FOR UPDATE", [each.id for each in held])
+            writing = asyncio.gather(one.records(ends[1], drops[0], ends[2]), other.records(ends[0], drops[1], ends[3]))
+            while await db.one(waiting) != 2:
+                pass
+        outcomes = await writing
+    assert {type(outcome) for each in outcomes for outcome in each} == {Done}
+    rows = await db.all("SELECT status, replay, dropped_at FROM responses")
+    assert [tuple(row) for row in rows] == [("completed", 1, None)] * 4
 
 
 async def test_a_replays_answer_counts_for_its_entry_once(writer: Persistence, db: Database) -> None:

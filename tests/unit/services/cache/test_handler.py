@@ -17,6 +17,7 @@ from services.cache.lookup import Entry
 from shared.database import DatabaseUnavailable
 from shared.errors import Park
 from shared.events import (
+    Attempt,
     CacheVerdict,
     Event,
     ReplyAddress,
@@ -564,12 +565,20 @@ async def test_those_who_asked_the_very_same_fail_with_a_prompt_that_is_itself_a
     requests = [make.request(metadata={"n": str(n)}, reply=ReplyAddress(queue=f"q{n}")) for n in range(10)]
     tasks = await replica.asked(*requests)
     replica.clock.skip(2)
-    await replica.fail(replica.misses()[0], code="content_filtered", message="no", prompt_at_fault=True)
+    call = Attempt(lane="acme's own", code="content_filtered", message="no", at=START)
+    leader: dict[str, Any] = {
+        "code": "content_filtered",
+        "message": "no, says the account of acme",
+        "failures": (call,),
+    }
+    await replica.fail(replica.misses()[0], **leader, prompt_at_fault=True)
     outcomes = [events for (*events,) in await within(5, asyncio.gather(*tasks[1:]))]
     assert len(replica.misses()) == 1
     for request, (failed,) in zip(requests[1:], outcomes, strict=True):
         assert isinstance(failed, ResponseFailed)
-        assert (failed.code, failed.message, failed.attempts) == ("content_filtered", "no", 0)
+        assert (failed.code, failed.attempts, failed.prompt_at_fault) == ("content_filtered", 0, True)
+        assert failed.message == "content_filtered: the same prompt just failed, as it would again"
+        assert (failed.failures, failed.route, failed.tier) == ((), None, None)
         assert (failed.request_id, failed.reply, failed.metadata) == (request.id, request.reply, request.metadata)
         assert failed.failed_at == START + timedelta(seconds=2)
 

@@ -1,5 +1,6 @@
 """What operators ask about failures and dead letters over HTTP."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from services.persistence import letters
 from services.persistence.admin import BODY_CHARS, MOST_BYTES, Admin
 from services.persistence.failures import SQL, Failures
 from services.persistence.letters import Letters
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from shared.database import Pool
 
 MINUTE = timedelta(minutes=1)
+JSON = {"Content-Type": "Application/JSON; charset=utf-8"}
 
 
 def row(request: Request, *, code: str = "rate_limited", ended: int = 0, **changes: Any) -> dict[str, Any]:
@@ -277,6 +280,16 @@ async def test_what_is_dropped_is_told_to_the_writer(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("call", ["replay", "drop"])
+async def test_everything_may_be_what_failed_until_a_time(desk: Desk, call: str) -> None:
+    request = desk.has()
+    said = {"everything": True, "until": "2026-01-02T03:04:05Z", "after": None, "dry_run": True}
+    response = await desk.http.post(f"/v1/dead/{call}", json=said)
+    assert response.status_code == 200, response.text
+    assert str(request.id) in response.text
+    assert desk.table.asked["listed"][:4] == (None, None, None, START)
+
+
+@pytest.mark.parametrize("call", ["replay", "drop"])
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -286,6 +299,8 @@ async def test_what_is_dropped_is_told_to_the_writer(desk: Desk) -> None:
         ({"ids": ["x"]}, "/ids/0"),
         ({"ids": ["00000000-0000-8000-8000-000000000000"], "class": ["x"]}, ""),
         ({"everything": True, "class": ["x"]}, ""),
+        ({"everything": True, "tenant": "acme", "until": "2026-01-02T03:04:05Z"}, ""),
+        ({"ids": ["00000000-0000-8000-8000-000000000000"], "until": "2026-01-02T03:04:05Z"}, ""),
         ({"class": "x"}, "/class"),
         ({"classes": ["x"]}, "/classes"),
         ({"everything": True, "limit": 501}, "/limit"),
@@ -296,8 +311,8 @@ async def test_what_is_dropped_is_told_to_the_writer(desk: Desk) -> None:
 )
 async def test_a_selection_that_makes_no_sense_is_refused(desk: Desk, call: str, body: object, pointer: str) -> None:
     desk.has()
-    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
-    response = await desk.http.post(f"/v1/dead/{call}", **cast("dict[str, Any]", sent))
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response = await desk.http.post(f"/v1/dead/{call}", content=content, headers=JSON)
     assert problem(response, 400, "invalid_request")["pointer"] == pointer
     assert desk.events() == []
 
@@ -306,8 +321,20 @@ async def test_a_model_that_is_none_and_a_body_too_large_are_refused(desk: Desk)
     desk.has()
     response = await desk.http.post("/v1/dead/replay", json={"everything": True, "to": "huge"})
     assert problem(response, 400, "invalid_request")["pointer"] == "/to"
-    response = await desk.http.post("/v1/dead/replay", content=b" " * (MOST_BYTES + 1))
+    response = await desk.http.post("/v1/dead/replay", content=b" " * (MOST_BYTES + 1), headers=JSON)
     problem(response, 413, "request_too_large")
+    assert desk.events() == []
+
+
+@pytest.mark.parametrize("call", ["replay", "drop"])
+@pytest.mark.parametrize(
+    "said", [None, "text/plain", "application/x-www-form-urlencoded", "text/plain; application/json"]
+)
+async def test_what_a_page_in_a_browser_can_send_unasked_does_nothing(desk: Desk, call: str, said: str | None) -> None:
+    desk.has()
+    headers = {} if said is None else {"Content-Type": said}
+    response = await desk.http.post(f"/v1/dead/{call}", content=b'{"everything": true}', headers=headers)
+    assert problem(response, 415, "unsupported_media_type")["pointer"] == "Content-Type"
     assert desk.events() == []
 
 
@@ -332,6 +359,47 @@ async def test_the_letter_of_a_request_goes_with_it(desk: Desk, call: str) -> No
     await desk.http.post(f"/v1/dead/{call}", json={"ids": [str(request.id), str(other.id)]})
     assert [envelope.attribute(each, "subject") for each in desk.broker.peek("cache.accepted.dead")] == [str(other.id)]
     assert desk.broker.depth("router.missed.dead") == 0
+
+
+async def test_the_letters_of_what_is_done_part_by_part_are_sought_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    remove = desk.broker.remove
+
+    async def counted(queue: Queue, limit: int, unwanted: Any) -> int:
+        looks.append(queue.name)
+        return await remove(queue, limit, unwanted)
+
+    monkeypatch.setattr(desk.broker, "remove", counted)
+    requests = [desk.has(code="dead_lettered") for _ in range(3)]
+    for request in requests:
+        await desk.bury(make.message(make.accepted(request)))
+    first, second, third = ({"ids": [str(request.id)]} for request in requests)
+    await desk.http.post("/v1/dead/drop", json=first | {"more": True})
+    await desk.http.post("/v1/dead/replay", json=second | {"more": True})
+    assert (looks, desk.broker.depth("cache.accepted.dead")) == ([], 3)
+    await desk.http.post("/v1/dead/drop", json=third)
+    assert (looks, desk.broker.depth("cache.accepted.dead")) == (["cache.accepted.dead"], 0)
+
+
+async def test_where_a_list_ends_the_letters_are_sought_though_more_was_said(desk: Desk) -> None:
+    request = desk.has(code="dead_lettered")
+    await desk.bury(make.message(make.accepted(request)))
+    await desk.http.post("/v1/dead/drop", json={"everything": True, "limit": 1, "more": True})
+    assert desk.broker.depth("cache.accepted.dead") == 1
+    await desk.http.post("/v1/dead/drop", json={"everything": True, "limit": 2, "more": True})
+    assert desk.broker.depth("cache.accepted.dead") == 0
+
+
+async def test_no_more_requests_are_remembered_than_may_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "MOST_REMEMBERED", 2)
+    requests = [desk.has(code="dead_lettered") for _ in range(2)]
+    for request in requests:
+        await desk.bury(make.message(make.accepted(request)))
+    for request, left in zip(requests, (2, 0), strict=True):
+        await desk.http.post("/v1/dead/drop", json={"ids": [str(request.id)], "more": True})
+        assert desk.broker.depth("cache.accepted.dead") == left
 
 
 async def test_a_replay_counts_also_where_its_letter_cannot_be_removed(

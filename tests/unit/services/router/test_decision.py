@@ -70,6 +70,22 @@ def test_a_signal_may_be_taken_back_and_never_lasts_long() -> None:
     assert it.route(make.request(FAIR)).tier == "middle"
 
 
+def test_trouble_without_a_reason_is_trouble() -> None:
+    it = Deciding(make.policy(**LADDER))
+    until = it.clock.now() + timedelta(seconds=30)
+    it.health.heard(LaneThrottled(signal_id=uuid4(), lane=LANES["middle"], until=until))
+    assert it.route(make.request(FAIR)).reasons[-1] == "middle is in trouble (no reason given): premium instead"
+
+
+def test_what_is_broken_is_trouble_for_however_short_a_time_and_a_short_pause_is_none() -> None:
+    it = Deciding(make.policy(**LADDER))
+    for seconds, broken, tier in ((1.6, False, "middle"), (-0.1, True, "middle"), (1.6, True, "premium")):
+        until = it.clock.now() + timedelta(seconds=seconds)
+        signal = LaneThrottled(signal_id=uuid4(), lane=LANES["middle"], until=until, reason="x", broken=broken)
+        it.health.heard(signal)
+        assert it.route(make.request(FAIR)).tier == tier
+
+
 def test_a_pinned_tier_is_kept_whatever_its_health() -> None:
     it = Deciding(make.policy(**LADDER))
     throttled(it, "middle")

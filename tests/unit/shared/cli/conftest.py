@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from infra.local import stack
 from infra.local.record import Running, Stack
 from shared.cli import app, options
+from shared.cli.console import Console
 
 Answer = tuple[int, object]
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -11,12 +11,15 @@ from typer.testing import Result
 
 from infra.local import stack
 from infra.local.record import Running, Stack
+from services.persistence.asking import Replay, Selection, selection
 from shared.cli import dead
+from shared.errors import InvalidRequest
 from tests.support.clock import HurriedClock
-from tests.unit.shared.cli.conftest import Services
+from tests.unit.shared.cli.conftest import Answer, Asked, Services
 
 Cli = Callable[..., Result]
 ID = "0194283f-7a31-7c52-9d18-3f1c2b4a5d6e"
+A, B, C = (f"00000000-0000-8000-8000-00000000000{digit}" for digit in "abc")
 FAILURE = {
     "id": ID,
     "tenant": "acme",
@@ -30,6 +33,26 @@ FAILURE = {
 CLASSES = [
     {"class": "rate_limited", "failures": 7, "first_at": FAILURE["failed_at"], "last_at": "2026-01-02T04:04:05+00:00"}
 ]
+
+
+class Persistence(Services):
+    """Refuses the bodies that persistence refuses."""
+
+    KINDS: ClassVar = {"POST /v1/dead/replay": Replay, "POST /v1/dead/drop": Selection}
+
+    def take(self, asked: Asked) -> Answer:
+        kind = self.KINDS.get(f"{asked.method} {asked.path}")
+        try:
+            if kind is not None:
+                selection(kind, json.dumps(asked.body).encode())
+        except InvalidRequest as error:
+            return 400, {"title": "Bad Request", "detail": error.message}
+        return super().take(asked)
+
+
+@pytest.fixture
+def services() -> Services:
+    return Persistence()
 
 
 @pytest.fixture(autouse=True)
@@ -101,12 +124,13 @@ def test_a_failure_is_shown_whole(cli: Cli, services: Services) -> None:
 
 
 def test_named_requests_are_replayed(cli: Cli, services: Services, pauses: list[float]) -> None:
-    services.answer("POST /v1/dead/replay", done("a"), done("b"), done("c"))
-    shown = cli("dead", "replay", "a", "b", "c", "--rate", "1.5", "--to", "premium", "--ignore-deadline")
+    services.answer("POST /v1/dead/replay", done(A), done(B), done(C))
+    shown = cli("dead", "replay", A, B, C, "--rate", "1.5", "--to", "premium", "--ignore-deadline")
     assert shown.exit_code == 0, shown.output
     assert "3 replayed, 0 refused" in shown.output
     assert bodies(services) == [
-        {"ids": [each], "to": "premium", "ignore_deadline": True, "dry_run": False} for each in ("a", "b", "c")
+        {"ids": [each], "to": "premium", "ignore_deadline": True, "dry_run": False, "more": each != C}
+        for each in (A, B, C)
     ]
     assert pauses == pytest.approx([1 / 1.5] * 2)
 
@@ -125,7 +149,8 @@ def test_what_meets_conditions_is_replayed_part_by_part_at_its_rate(
 
 def test_what_fails_again_meanwhile_is_not_meant(cli: Cli, services: Services, pauses: list[float]) -> None:
     services.answer("POST /v1/dead/replay", done("a", next_="p"), done())
-    cli("dead", "replay", "--all")
+    shown = cli("dead", "replay", "--all")
+    assert shown.exit_code == 0, shown.output
     untils = {body["until"] for body in bodies(services)}
     assert len(untils) == 1
     assert datetime.fromisoformat(untils.pop()) <= datetime.now(UTC)
@@ -134,10 +159,10 @@ def test_what_fails_again_meanwhile_is_not_meant(cli: Cli, services: Services, p
 def test_no_more_are_replayed_than_was_said(cli: Cli, services: Services, pauses: list[float]) -> None:
     services.answer("POST /v1/dead/replay", done("a", "b", next_="p"), done("c", next_="q"))
     assert "3 replayed" in cli("dead", "replay", "--all", "--limit", "3", "--rate", "2").output
-    assert [body["limit"] for body in bodies(services)] == [2, 1]
+    assert [(body["limit"], body["more"]) for body in bodies(services)] == [(2, True), (1, False)]
     services.asked.clear()
-    cli("dead", "replay", "a", "b", "c", "--limit", "2")
-    assert bodies(services)[0]["ids"] == ["a", "b"]
+    cli("dead", "replay", A, B, C, "--limit", "2")
+    assert bodies(services)[0]["ids"] == [A, B]
 
 
 def test_a_dry_run_shows_what_would_be_and_does_not_wait(cli: Cli, services: Services, pauses: list[float]) -> None:
@@ -151,7 +176,7 @@ def test_a_dry_run_shows_what_would_be_and_does_not_wait(cli: Cli, services: Ser
 def test_what_is_refused_is_told_with_its_reason(cli: Cli, services: Services, pauses: list[float]) -> None:
     refused = [{"id": "b", "code": "running", "reason": "replay [1] is on its way"}]
     services.answer("POST /v1/dead/replay", done("a", refused=refused))
-    shown = cli("dead", "replay", "a", "b")
+    shown = cli("dead", "replay", A, B)
     assert shown.exit_code == 1
     assert "b replay [1] is on its way" in shown.output
     assert "1 replayed, 1 refused" in shown.output
@@ -160,11 +185,20 @@ def test_what_is_refused_is_told_with_its_reason(cli: Cli, services: Services, p
 def test_failures_are_dropped(cli: Cli, services: Services) -> None:
     services.answer("POST /v1/dead/drop", done("a", part="dropped", next_="p"), done("b", part="dropped"))
     shown = cli("dead", "drop", "--tenant", "acme")
+    assert shown.exit_code == 0, shown.output
     assert "2 dropped, 0 refused" in shown.output
     assert [(body["tenant"], body["limit"], body["after"]) for body in bodies(services)] == [
         ("acme", 100, None),
         ("acme", 100, "p"),
     ]
+
+
+def test_all_failures_are_dropped(cli: Cli, services: Services) -> None:
+    services.answer("POST /v1/dead/drop", done("a", part="dropped"))
+    shown = cli("dead", "drop", "--all")
+    assert "1 dropped, 0 refused" in shown.output
+    (body,) = bodies(services)
+    assert body["everything"] is True
 
 
 @pytest.mark.parametrize("command", ["replay", "drop"])
