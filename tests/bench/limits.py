@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -129,17 +129,26 @@ async def replicas(at: Stack, name: str, course: Course) -> Run:
             return Run.of(name, Seen.of(course, provider.counts()), followed, ours.failed)
 
 
-async def callers(name: str, course: Course) -> Run:
-    """What people write."""
-    with Provider.running() as provider, _programs(name, provider.url) as programs:
-        provider.play(course.scenario(TOLD))
-        for program in programs:
-            program.stdin.write("go\n")
-            program.stdin.flush()
-        followed = await _follow(course, programs)
-        seen = Seen.of(course, provider.counts())
-        given_up = sum(int(program.communicate()[0].split()[-1]) for program in programs)
-        return Run.of(name, seen, followed, given_up)
+async def callers(courses: Mapping[str, Course]) -> list[Run]:
+    """What people write: some strategies at the same time, each with a provider of its own."""
+    with ExitStack() as started:
+        providers = {name: started.enter_context(Provider.running()) for name in courses}
+        # All of them before the first begins: waiting for a process holds up everything here.
+        programs = {name: started.enter_context(_programs(name, providers[name].url)) for name in courses}
+        return await asyncio.gather(
+            *(_called(name, course, providers[name], programs[name]) for name, course in courses.items())
+        )
+
+
+async def _called(name: str, course: Course, provider: Provider, programs: Sequence[psutil.Popen]) -> Run:
+    provider.play(course.scenario(TOLD))
+    for program in programs:
+        program.stdin.write("go\n")
+        program.stdin.flush()
+    followed = await _follow(course, programs)
+    seen = Seen.of(course, provider.counts())
+    given_up = sum(int(program.communicate()[0].split()[-1]) for program in programs)
+    return Run.of(name, seen, followed, given_up)
 
 
 @contextmanager
@@ -162,7 +171,8 @@ def _programs(name: str, url: str) -> Iterator[list[psutil.Popen]]:
         yield programs
     finally:
         for program in programs:
-            program.kill()
+            if program.poll() is None:
+                program.kill()
             program.wait()
 
 
@@ -218,7 +228,7 @@ def measures(runs: Mapping[str, Run], lost: int, failed: int, around: Overhead) 
 
 
 def save(runs: Mapping[str, Run], file: Path) -> None:
-    """What was seen over time, for a plot."""
+    """Write what was seen over time, for a plot."""
     told = [
         {"name": SHOWN[name], "course": asdict(run.seen.course), "slices": [asdict(each) for each in run.seen.slices]}
         for name, run in runs.items()
@@ -227,7 +237,7 @@ def save(runs: Mapping[str, Run], file: Path) -> None:
     file.write_text(json.dumps(told), encoding="utf-8")
 
 
-async def run(names: Sequence[str], course: Course, series: Path | None) -> None:
+async def run(names: Sequence[str], course: Course, series: Path) -> None:
     """All of it, one after the other where each needs the machine."""
     runs: dict[str, Run] = {}
     _say("one call at a time, with a worker and without")
@@ -238,13 +248,13 @@ async def run(names: Sequence[str], course: Course, series: Path | None) -> None
         for name in (name for name in names if name in HEADERS):
             _say(SHOWN[name])
             runs[name] = await replicas(at, name, course)
+            save(runs, series)
     for together in TOGETHER:
         if not (chosen := [name for name in together if name in names]):
             continue
         _say(", ".join(SHOWN[name] for name in chosen))
-        theirs = await asyncio.gather(*(callers(name, THEIRS.get(name, course)) for name in chosen))
+        theirs = await callers({name: THEIRS.get(name, course) for name in chosen})
         runs |= {one.name: one for one in theirs}
-    if series is not None:
         save(runs, series)
     title = (
         f"{WORKERS} workers in {REPLICAS} processes, a limit of {course.per_s:g} calls a second, warm-up of "
@@ -263,7 +273,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a shorter course, and Forebay alone")
     parser.add_argument("--only", nargs="+", choices=SHOWN, help="these strategies and no others")
-    parser.add_argument("--series", type=Path, help="file to write what the provider saw over time to, as JSON")
+    parser.add_argument(
+        "--series",
+        type=Path,
+        default=Path("build/limits.json"),
+        help="file to write what the provider saw over time to",
+    )
     chosen = parser.parse_args()
     names = chosen.only or (QUICKLY if chosen.quick else USUALLY)
     asyncio.run(run(names, QUICK if chosen.quick else Course(), chosen.series))
