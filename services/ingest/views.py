@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.ingest.results import Result
-from shared.events import CANCELLED, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Route, Usage
+from shared.events import CANCELLED, Attempt, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Route, Usage
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -54,6 +54,10 @@ class RequestView(BaseModel):
     model: str | None = None
     source: str | None = Field(None, description="cache, coalesced, or the tier that answered")
     tier: str | None = None
+    lane: str | None = Field(None, description="of that tier, which answered; null where nothing was bought")
+    failures: list[Attempt] = Field(
+        default_factory=list, description="calls that failed before, the first and the latest: the way to the end"
+    )
     route: Route | None = None
     freshness: Freshness | None = None
     usage: Usage | None = None
@@ -90,6 +94,7 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
                 id=request_id,
                 status="cancelled" if cancelled else "failed",
                 tier=result.tier,
+                failures=list(result.failures),
                 route=result.route,
                 error=None if cancelled else failure,
                 accepted_at=result.accepted_at,
@@ -100,7 +105,7 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
 
 _COPIED = {
     *("output_text", "model", "source", "tier", "route", "freshness", "usage", "finish_reason", "cost_usd"),
-    *("saved_usd", "cascade", "accepted_at", "completed_at", "metadata"),
+    *("saved_usd", "lane", "failures", "cascade", "accepted_at", "completed_at", "metadata"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
@@ -237,6 +238,9 @@ def _request(prompt: str, model: str, tenant: str) -> Request:
         if not prompt.strip():
             raise InvalidRequest("an empty prompt: nothing to route")
         now = datetime.now(UTC)
-        return Request.model_validate(
-            {"input": prompt, "model": model, "tenant": tenant, "id": "f" * 32, "accepted_at": now, "digest": "0"}
-        )
+        fields = {"input": prompt, "model": model, "tenant": tenant, "id": "f" * 32, "accepted_at": now, "digest": "0"}
+        try:
+            return Request.model_validate(fields)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            raise InvalidRequest(f"{fault['loc'][0]}: {fault['msg']}") from None

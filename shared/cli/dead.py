@@ -245,7 +245,9 @@ def _told(done: list[dict[str, Any]], part: str, what: str, *, shown: bool) -> N
 def _table(*headings: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in ("failures", "letters", "attempts") else "left")
+        number = heading in ("failures", "letters", "attempts")
+        # An id is there to be copied: whatever the width, all of it.
+        table.add_column(heading, justify="right" if number else "left", min_width=36 if heading == "id" else None)
     return table
 
 

@@ -60,6 +60,12 @@ def _decides(checked: Policy) -> Iterator[tuple[str, str]]:
         price = checked.prices.get(tier.priced_model)
         costs = "" if price is None else f", {price.input:g} and {price.output:g} USD per million tokens"
         yield f"tier {name}", f"{tier.model}{costs}"
+        if len(tier.lanes) > 1:
+            for lane in sorted(tier.lanes, key=lambda each: each.order):
+                key = f", key in {lane.api_key_env}" if lane.api_key_env else ""
+                yield f"  lane {lane.name}", f"{lane.model}, order {lane.order}, weight {lane.weight:g}{key}"
+        if tier.fall_back:
+            yield "  falls back on", tier.fall_back
     yield from _routing(checked.router)
     cache = checked.cache
     if cache.enabled:

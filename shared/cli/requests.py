@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -30,6 +30,10 @@ Prompt = Annotated[str, typer.Argument(help="The prompt.")]
 Model = Annotated[str, typer.Option(help="auto, light, premium, or a model of the policy.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Stay until there is a result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+# What replicas tell each other of what they count: of no request.
+COUNTS: Final = frozenset({"lane.reported", "router.scored", "topic.counted"})
 
 
 def register(app: typer.Typer) -> None:
@@ -86,7 +90,10 @@ def cancel(
         async with HttpClient(stack.http_url, tenant=tenant) as client:
             return await client.cancel(request_id)
 
-    _show(run(work()), as_json=as_json)
+    shown = run(work())
+    _show(shown, as_json=as_json)
+    if shown["status"] == "queued":
+        err.print("[dim]asked to cancel; if a provider has it already, its answer still comes[/dim]")
 
 
 def rate(
@@ -127,6 +134,7 @@ def publish(
             answer = await client.publish({"input": prompt, "model": model}, priority=priority)
             err.print("[dim]published, confirmed by the broker[/dim]")
             if not wait:
+                err.print("[dim]its id is made later, and a mistake in it is found later: --wait stays for that[/dim]")
                 return True
             event = await answer
             out.print_json(json.dumps(event))
@@ -136,8 +144,12 @@ def publish(
         raise typer.Exit(1)
 
 
-def watch(home: Home = HOME, as_json: AsJson = False) -> None:
-    """Print all events as they happen, until Ctrl-C."""
+def watch(
+    home: Home = HOME,
+    everything: Annotated[bool, typer.Option("--all", help="Also what replicas count and tell each other.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print events as they happen, until Ctrl-C."""
     stack = running(home)
 
     async def work() -> None:
@@ -146,18 +158,19 @@ def watch(home: Home = HOME, as_json: AsJson = False) -> None:
             while True:
                 await broker.wait_connected()
                 with suppress(BrokerUnavailable):
-                    await _follow(broker, as_json=as_json)
+                    await _follow(broker, everything=everything, as_json=as_json)
                 err.print("[dim]the broker went away; waiting for it[/dim]")
 
     run(work())
 
 
-async def _follow(broker: RabbitBroker, *, as_json: bool) -> None:
+async def _follow(broker: RabbitBroker, *, everything: bool, as_json: bool) -> None:
     async with broker.subscribe(topology.ALL_EVENTS, prefetch=500) as events:
         while deliveries := await events.take(100):
             await events.ack(deliveries)
             for delivery in deliveries:
-                _print_event(delivery.message, as_json=as_json)
+                if everything or delivery.message.routing_key not in COUNTS:
+                    _print_event(delivery.message, as_json=as_json)
 
 
 def _print_event(message: Message, *, as_json: bool) -> None:
@@ -216,7 +229,10 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     if shown.get("source"):
         facts.append(f"from {shown['source']}")
     if (similarity := (shown.get("cache") or {}).get("similarity")) is not None:
-        facts.append(f"similarity {similarity:.3f}")
+        nearest = "nearest entry" if shown["cache"]["tier"] in ("miss", "bypass") else "similarity"
+        facts.append(f"{nearest} {similarity:.3f}")
+    if (lane := shown.get("lane")) is not None and (shown.get("failures") or shown["tier"] != lane):
+        facts.append(f"lane {lane}")
     if shown.get("latency_ms") is not None:
         facts.append(f"{shown['latency_ms']:.0f} ms")
     if shown.get("cost_usd") is not None:

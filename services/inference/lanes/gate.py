@@ -228,8 +228,12 @@ class Gate:
 
     @property
     def usable(self) -> bool:
-        """Whether a call would be made here soon: its breaker is closed, and it pauses for a moment at the most."""
-        return self._breaker.closed and self._closed_until_s - self._clock.monotonic() <= MOMENT_S
+        """Whether a call would be made here soon: its breaker lets one go, if only the probe, and a pause is short.
+
+        A lane whose time is over is tried though others are well, or it would never be found well again.
+        """
+        now_s = self._clock.monotonic()
+        return self._breaker.wait_s(now_s) == 0 and self._closed_until_s - now_s <= MOMENT_S
 
     @property
     def under_way(self) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.views import cache_headers, view
-from shared.events import CacheHit, CacheVerdict
+from shared.events import Attempt, CacheHit, CacheVerdict
 from tests.support import make
 from tests.support.clock import START
 
@@ -169,3 +169,10 @@ def test_an_age_is_never_negative_and_with_the_rest_of_its_life_makes_the_whole(
     assert cached.ttl_s is not None
     assert cached.age_s == max(0, offset_s)
     assert cached.ttl_s == 600 - offset_s
+
+
+def test_the_way_to_an_answer_is_shown() -> None:
+    failed = Attempt(lane="first", code="provider_auth", message="no", at=START)
+    shown = view(make.new_id(), make.completed(lane="second", failures=(failed,)), START)
+    assert (shown.lane, shown.failures) == ("second", [failed])
+    assert view(make.new_id(), make.failed(failures=(failed,)), START).failures == [failed]

@@ -43,6 +43,7 @@ def test_a_decision_is_explained_without_a_stack() -> None:
             "the policy knows no model 'gpt-2'; it has the tiers light, premium",
         ),
         (("explain", " "), "an empty prompt"),
+        (("explain", "Hello", "--tenant", "a b"), "tenant: String should match pattern"),
         (("explain", "Hello", "--policy", "nowhere.toml"), "nowhere.toml: No such file"),
         (("replay", "--policy", "nowhere.toml"), "nowhere.toml: No such file"),
     ],
