@@ -230,10 +230,14 @@ def test_names_are_noticed_wherever_they_stand(one: str, other: str) -> None:
     ],
 )
 def test_a_strange_prompt_takes_hardly_longer_than_an_ordinary_one(one: str, other: str) -> None:
-    began = time.process_time()
-    objection(one, other)
-    objection(other, one)
-    assert time.process_time() - began < 0.2  # 2 to 15 ms on a quiet core
+    def seconds(last: str) -> float:
+        began = time.process_time()
+        objection(f"{one} {last}", f"{other} {last}")
+        objection(f"{other} {last}", f"{one} {last}")
+        return time.process_time() - began
+
+    # 2 to 15 ms on a quiet core; of several, as the collector may run in any of them. What is quadratic takes seconds.
+    assert min(map(seconds, ("first", "second", "third"))) < 0.2
 
 
 def test_prompts_that_sceptics_wrote_to_fool_it_are_refused() -> None:
