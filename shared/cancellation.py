@@ -16,7 +16,6 @@ from shared.events import (
     Event,
     RequestCancelled,
     RequestEvent,
-    RequestMissed,
     RequestRouted,
     ResponseFailed,
 )
@@ -62,22 +61,15 @@ class Cancellations:
 
     def end(self, event: RequestEvent, *, attempts: int = 0) -> ResponseFailed:
         """``response.failed.cancelled`` after so many calls to a provider; whoever waits for its answer is freed."""
-        request = event.request
-        key = event.key if isinstance(event, RequestMissed | RequestRouted) else None
         route = event.route if isinstance(event, RequestRouted) else None
         metrics.CANCELLED.inc()
         return ResponseFailed(
-            request_id=request.id,
-            tenant=request.tenant,
+            **event.request.carried,
             code=CANCELLED,
             message="cancelled by its client",
             attempts=attempts,
             tier=route.tier if route else None,
             route=route,
-            accepted_at=request.accepted_at,
             failed_at=self._clock.now(),
-            exact=key.exact if key else None,
-            reply=request.reply,
-            replay=request.replay,
-            metadata=request.metadata,
+            exact=event.exact,
         )

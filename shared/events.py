@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID, uuid5
 
 from pydantic import (
@@ -270,6 +270,18 @@ class Request(Submission):
         """Seconds until its deadline; infinite where it has none."""
         return math.inf if self.deadline is None else (self.deadline - now).total_seconds()
 
+    @property
+    def carried(self) -> dict[str, Any]:
+        """What its result takes over from it, by the names it has there."""
+        return {
+            "request_id": self.id,
+            "tenant": self.tenant,
+            "accepted_at": self.accepted_at,
+            "reply": self.reply,
+            "replay": self.replay,
+            "metadata": self.metadata,
+        }
+
 
 class CacheKey(Model):
     """Where an answer belongs in the cache.
@@ -435,6 +447,11 @@ class RequestEvent(Event):
     def run(self) -> int:
         return self.request.replay
 
+    @property
+    def exact(self) -> UUID | None:
+        """Exact cache key of its prompt; None where nobody can wait for its answer."""
+        return None
+
 
 class TerminalEvent(Event):
     """Base of the events that end a request."""
@@ -473,15 +490,28 @@ class RequestAccepted(RequestEvent):
         return f"request.accepted.{self.request.priority}"
 
 
-class RequestMissed(RequestEvent):
+class KeyedEvent(RequestEvent):
+    """Base of what the cache passes on.
+
+    Attributes:
+        key: where the answer goes in the cache; null: nowhere.
+        verdict: what the cache decided, and why.
+    """
+
+    key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
+    verdict: CacheVerdict | None = None
+
+    @property
+    def exact(self) -> UUID | None:
+        return self.key.exact if self.key else None
+
+
+class RequestMissed(KeyedEvent):
     """No cached answer."""
 
     TYPE = "forebay.request.missed.v1"
     EXCHANGE = REQUESTS
     PATTERN = "request.missed"
-
-    key: CacheKey | None = Field(None, description="where the answer goes in the cache; null: nowhere")
-    verdict: CacheVerdict | None = None
 
 
 class Attempt(Model):
@@ -510,7 +540,7 @@ class Cascaded(Model):
         return self.verdict in ("agreed", "valid")
 
 
-class RequestRouted(RequestEvent):
+class RequestRouted(KeyedEvent):
     """What is to run where, and why.
 
     Attributes:
@@ -524,8 +554,6 @@ class RequestRouted(RequestEvent):
     EXCHANGE = REQUESTS
     PATTERN = "request.routed.*"
 
-    key: CacheKey | None = None
-    verdict: CacheVerdict | None = None
     route: Route
     freshness: Freshness
     attempts: tuple[Attempt, ...] = ()

@@ -351,17 +351,7 @@ class CacheHandler:
         )
 
     def _completed(self, request: Request, key: CacheKey, **answer: Any) -> ResponseCompleted:
-        return ResponseCompleted(
-            request_id=request.id,
-            tenant=request.tenant,
-            accepted_at=request.accepted_at,
-            completed_at=self._clock.now(),
-            key=key,
-            reply=request.reply,
-            replay=request.replay,
-            metadata=request.metadata,
-            **answer,
-        )
+        return ResponseCompleted(**request.carried, **answer, completed_at=self._clock.now(), key=key)
 
     def _failed(self, request: Request, failure: ResponseFailed) -> ResponseFailed:
         """The end of a request that waited for one with the same prompt, which is at fault.
@@ -374,17 +364,11 @@ class CacheHandler:
             "failures": (),
             "tier": None,
             "route": None,
-            "request_id": request.id,
-            "tenant": request.tenant,
-            "accepted_at": request.accepted_at,
             "failed_at": self._clock.now(),
             "attempts": 0,
-            "reply": request.reply,
-            "replay": request.replay,
-            "metadata": request.metadata,
         }
         metrics.LOOKUPS.labels("coalesced").inc()
-        return failure.model_copy(update=own)
+        return failure.model_copy(update=request.carried | own)
 
     def _missed(
         self, request: Request, key: CacheKey, reason: str, considered: Sequence[Considered] = ()

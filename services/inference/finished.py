@@ -82,8 +82,7 @@ class Finished:
         # What a row does not keep: who wants to be told, and whom the answer frees.
         if isinstance(known, ResponseCompleted):
             return known.model_copy(update={"reply": request.reply, "key": known.key or event.key})
-        exact = event.key.exact if event.key else None
-        return known.model_copy(update={"reply": request.reply, "exact": known.exact or exact})
+        return known.model_copy(update={"reply": request.reply, "exact": known.exact or event.exact})
 
     async def _written(self, request_id: UUID, replay: int) -> Result | None:
         try:

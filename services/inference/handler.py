@@ -108,10 +108,8 @@ class Inference:
 def _completed(
     event: RequestRouted, on: Candidate, completion: Completion, attempts: Attempts, now: datetime
 ) -> ResponseCompleted:
-    request = event.request
     return ResponseCompleted(
-        request_id=request.id,
-        tenant=request.tenant,
+        **event.request.carried,
         source=on.tier,
         output_text=completion.text,
         model=on.lane.model,
@@ -126,12 +124,8 @@ def _completed(
         attempts=max(1, attempts.calls),
         failures=attempts.failures,
         cascade=event.cascade,
-        accepted_at=request.accepted_at,
         completed_at=now,
         key=event.key,
-        reply=request.reply,
-        replay=request.replay,
-        metadata=request.metadata,
     )
 
 
@@ -144,21 +138,15 @@ def _cost_usd(event: RequestRouted, completion: Completion) -> float:
 
 
 def _failed(event: RequestRouted, error: ForebayError, attempts: Attempts, now: datetime) -> ResponseFailed:
-    request = event.request
     return ResponseFailed(
-        request_id=request.id,
-        tenant=request.tenant,
+        **event.request.carried,
         code=error.code,
         message=error.told if isinstance(error, ProviderError) else str(error),
         attempts=attempts.calls,
         failures=attempts.failures,
         tier=event.route.tier,
         route=event.route,
-        accepted_at=request.accepted_at,
         failed_at=now,
-        exact=event.key.exact if event.key else None,
+        exact=event.exact,
         prompt_at_fault=error.prompt_at_fault,
-        reply=request.reply,
-        replay=request.replay,
-        metadata=request.metadata,
     )

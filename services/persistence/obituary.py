@@ -17,9 +17,7 @@ from shared.events import (
     RequestAccepted,
     RequestDropped,
     RequestEvent,
-    RequestMissed,
     RequestRejected,
-    RequestRouted,
     ResponseCompleted,
     ResponseFailed,
 )
@@ -106,15 +104,8 @@ def _event(message: Message) -> Event | None:
 def _context(event: Event | None) -> dict[str, object]:
     """What a dead letter still tells of its request."""
     match event:
-        case RequestEvent(request=request):
-            key = event.key if isinstance(event, RequestMissed | RequestRouted) else None
-            return {
-                "tenant": request.tenant,
-                "accepted_at": request.accepted_at,
-                "reply": request.reply,
-                "metadata": request.metadata,
-                "exact": key.exact if key else None,
-            }
+        case RequestEvent():
+            return event.request.carried | {"exact": event.exact}
         case ResponseCompleted() | ResponseFailed():
             return event.model_dump(include={"tenant", "accepted_at", "metadata"}) | {"reply": event.reply}
         case RequestRejected():

@@ -38,17 +38,11 @@ class Router:
         return (routed,)
 
     def _refused(self, event: RequestMissed, refused: Refused) -> ResponseFailed:
-        request = event.request
         return ResponseFailed(
-            request_id=request.id,
-            tenant=request.tenant,
-            reply=request.reply,
-            replay=request.replay,
+            **event.request.carried,
             code=OVER_LIMIT,
             message=f"{refused.reason}; the policy lets such requests fail",
             attempts=0,
-            accepted_at=request.accepted_at,
             failed_at=self._clock.now(),
-            exact=event.key.exact if event.key else None,
-            metadata=request.metadata,
+            exact=event.exact,
         )
