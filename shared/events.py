@@ -453,13 +453,21 @@ class RequestEvent(Event):
         return None
 
 
-class TerminalEvent(Event):
-    """Base of the events that end a request."""
+class ReplicaEvent(Event):
+    """Base of what replicas tell each other: it is of no tenant, and no mistake where nobody is there to hear it."""
+
+    MANDATORY = False
+
+    @property
+    def owner(self) -> str:
+        return ""
+
+
+class AboutRequest(Event):
+    """Base of the events that name a request without taking it along."""
 
     request_id: UUID
     tenant: Word = DEFAULT_TENANT
-    reply: ReplyAddress | None = None
-    replay: NonNegativeInt = Field(0, description="of the request: which run this is the result of")
 
     @property
     def subject(self) -> UUID:
@@ -468,6 +476,13 @@ class TerminalEvent(Event):
     @property
     def owner(self) -> str:
         return self.tenant
+
+
+class TerminalEvent(AboutRequest):
+    """Base of the events that end a request."""
+
+    reply: ReplyAddress | None = None
+    replay: NonNegativeInt = Field(0, description="of the request: which run this is the result of")
 
     @property
     def run(self) -> int:
@@ -580,7 +595,7 @@ class RequestRejected(TerminalEvent):
     rejected_at: AwareDatetime
 
 
-class RequestCancelled(Event):
+class RequestCancelled(AboutRequest):
     """Stop before spending: whoever meets the request before a provider is called ends it as cancelled."""
 
     TYPE = "forebay.request.cancelled.v1"
@@ -588,38 +603,18 @@ class RequestCancelled(Event):
     MANDATORY = False  # what a client asks for is: see services/ingest/http_door.py
     PATTERN = "request.cancelled"
 
-    request_id: UUID
-    tenant: Word = DEFAULT_TENANT
     cancelled_at: AwareDatetime
 
-    @property
-    def subject(self) -> UUID:
-        return self.request_id
 
-    @property
-    def owner(self) -> str:
-        return self.tenant
-
-
-class RequestDropped(Event):
+class RequestDropped(AboutRequest):
     """A failed request is off the list of failures; its failure stays its result."""
 
     TYPE = "forebay.request.dropped.v1"
     EXCHANGE = REQUESTS
     PATTERN = "request.dropped"
 
-    request_id: UUID
-    tenant: Word = DEFAULT_TENANT
     replay: NonNegativeInt = Field(0, description="the run that failed; a later one that fails is listed again")
     dropped_at: AwareDatetime
-
-    @property
-    def subject(self) -> UUID:
-        return self.request_id
-
-    @property
-    def owner(self) -> str:
-        return self.tenant
 
     @property
     def run(self) -> int:
@@ -701,7 +696,7 @@ class ResponseFailed(TerminalEvent):
 CANCELLED = "cancelled"
 
 
-class ResponseLate(Event):
+class ResponseLate(AboutRequest):
     """An answer that came after its request's deadline: the request has failed, and this was paid all the same."""
 
     TYPE = "forebay.response.late.v1"
@@ -709,21 +704,12 @@ class ResponseLate(Event):
     MANDATORY = False
     PATTERN = "response.late"
 
-    request_id: UUID
     tenant: Word
     tier: Word
     lane: str
     usage: Usage
     cost_usd: NonNegativeFloat
     completed_at: AwareDatetime
-
-    @property
-    def subject(self) -> UUID:
-        return self.request_id
-
-    @property
-    def owner(self) -> str:
-        return self.tenant
 
 
 Terminal = ResponseCompleted | ResponseFailed | RequestRejected
@@ -935,12 +921,11 @@ class TopicCounts(Model):
     keys: dict[str, PositiveInt]
 
 
-class TopicCounted(Event):
+class TopicCounted(ReplicaEvent):
     """What one replica of trends counted in about a second; every replica adds what all of them counted."""
 
     TYPE = "forebay.topic.counted.v1"
     EXCHANGE = SIGNALS
-    MANDATORY = False
     PATTERN = "topic.counted"
 
     batch_id: UUID
@@ -950,10 +935,6 @@ class TopicCounted(Event):
     @property
     def subject(self) -> UUID:
         return self.batch_id
-
-    @property
-    def owner(self) -> str:
-        return ""
 
 
 class TopicEvent(Event):
@@ -1053,7 +1034,7 @@ class RequestRated(Event):
         return self.tenant
 
 
-class RouterScored(Event):
+class RouterScored(ReplicaEvent):
     """What a replica of the router has counted since it last said so; counts of all replicas add up.
 
     Attributes:
@@ -1064,7 +1045,6 @@ class RouterScored(Event):
 
     TYPE = "forebay.router.scored.v1"
     EXCHANGE = SIGNALS
-    MANDATORY = False
     PATTERN = "router.scored"
 
     delta_id: UUID
@@ -1075,10 +1055,6 @@ class RouterScored(Event):
     @property
     def subject(self) -> UUID:
         return self.delta_id
-
-    @property
-    def owner(self) -> str:
-        return ""
 
 
 class Counted(Model):
@@ -1111,7 +1087,7 @@ class LaneReport(Model):
     tokens: Counted = Counted()
 
 
-class LaneReported(Event):
+class LaneReported(ReplicaEvent):
     """What one replica of inference saw of its lanes in about a second, and what it wants of them.
 
     Attributes:
@@ -1122,7 +1098,6 @@ class LaneReported(Event):
 
     TYPE = "forebay.lane.reported.v1"
     EXCHANGE = SIGNALS
-    MANDATORY = False
     PATTERN = "lane.reported"
 
     report_id: UUID
@@ -1134,12 +1109,8 @@ class LaneReported(Event):
     def subject(self) -> UUID:
         return self.report_id
 
-    @property
-    def owner(self) -> str:
-        return ""
 
-
-class LaneThrottled(Event):
+class LaneThrottled(ReplicaEvent):
     """A provider said "slow down", or nothing at all: every replica leaves the lane alone until then.
 
     Attributes:
@@ -1149,7 +1120,6 @@ class LaneThrottled(Event):
 
     TYPE = "forebay.lane.throttled.v1"
     EXCHANGE = SIGNALS
-    MANDATORY = False
     PATTERN = "lane.throttled"
 
     signal_id: UUID
@@ -1162,10 +1132,6 @@ class LaneThrottled(Event):
     @property
     def subject(self) -> UUID:
         return self.signal_id
-
-    @property
-    def owner(self) -> str:
-        return ""
 
 
 EVENTS: dict[str, type[Event]] = {
