@@ -712,7 +712,8 @@ class ResponseLate(AboutRequest):
     completed_at: AwareDatetime
 
 
-Terminal = ResponseCompleted | ResponseFailed | RequestRejected
+Result = ResponseCompleted | ResponseFailed
+Terminal = Result | RequestRejected
 
 
 class ShadowRequested(RequestEvent):

@@ -13,7 +13,8 @@ from shared import database, envelope
 from shared.broker import Message
 from shared.consumer import times_parked
 from shared.errors import UndecodableMessage
-from shared.events import Event, RequestRouted, ResponseCompleted, ResponseFailed
+from shared.events import Event, RequestRouted, ResponseCompleted, ResponseFailed, Result
+from shared.onrecord import result_of
 
 if TYPE_CHECKING:
     from shared.database import Pool
@@ -44,9 +45,6 @@ def arrived(message: Message) -> Arrived:
         raise UndecodableMessage(f"{event.TYPE} is no request that was routed")
     again = bool(message.headers.get(DELIVERIES_HEADER)) or times_parked(message) > 0
     return Arrived(event, again)
-
-
-Result = ResponseCompleted | ResponseFailed
 
 
 class Finished:
@@ -91,9 +89,7 @@ class Finished:
         except database.DatabaseUnavailable as error:
             log.warning("not known whether a request has its result", request_id=str(request_id), error=str(error))
             return None
-        if row is None:
-            return None
-        return (ResponseCompleted if row["status"] == "completed" else ResponseFailed).model_validate_json(row["body"])
+        return None if row is None else result_of(row["status"], row["body"])
 
 
 def _size(event: Result) -> int:

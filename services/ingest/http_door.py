@@ -24,13 +24,13 @@ from services.ingest.directives import HEADER, cache_control
 from services.ingest.identity import Identities
 from services.ingest.intake import Intake, digest, priority_named, tenant_named
 from services.ingest.rating_door import RatingDoor, RatingGiven
-from services.ingest.results import Known, Result, Results
+from services.ingest.results import Known, Results
 from services.ingest.topic_door import TopicDoor, TopicTold
 from services.ingest.views import RequestView, cache_headers, view
 from shared import envelope
 from shared.database import DatabaseUnavailable
 from shared.errors import BrokerUnavailable, ForebayError, IdempotencyConflict, InvalidRequest, NotNow, Unroutable
-from shared.events import CacheControl, Priority, RequestCancelled, Submission
+from shared.events import CacheControl, Priority, RequestCancelled, Result, Submission
 from shared.problems import problem
 from shared.telemetry import metrics, tracing
 

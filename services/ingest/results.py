@@ -18,7 +18,8 @@ import structlog
 
 from shared import database
 from shared.errors import UndecodableMessage
-from shared.events import Event, Request, ResponseCompleted, ResponseFailed
+from shared.events import Event, Request, ResponseCompleted, ResponseFailed, Result
+from shared.onrecord import result_of
 
 if TYPE_CHECKING:
     from shared.database import Pool
@@ -27,7 +28,6 @@ log = structlog.stdlib.get_logger(__name__)
 SQL: Final = database.statements(Path(__file__).with_name("results.sql"))
 PATIENCE_S: Final = 5.0
 
-Result = ResponseCompleted | ResponseFailed
 Follow = Callable[[Result], None]
 V = TypeVar("V")
 
@@ -138,7 +138,8 @@ class Results:
         if row is not None:
             if row["replay"]:
                 _remember(self._replays, request_id, row["replay"], self._keep)
-            return Known(row["digest"], self._known(request_id) or _result(row["status"], row["body"]))
+            written = None if row["body"] is None else result_of(row["status"], row["body"])
+            return Known(row["digest"], self._known(request_id) or written)
         if result is not None:
             return Known(digest, result)
         return None if admitted is None or digest is None else Known(digest, None, admitted.confirmed)
@@ -147,12 +148,6 @@ class Results:
         """What this replica has heard of the latest run that it knows of."""
         result = self._recent.get(request_id)
         return None if result is None or result.replay < self._replays.get(request_id, 0) else result
-
-
-def _result(status: str | None, body: str | None) -> Result | None:
-    if status is None or body is None:
-        return None
-    return (ResponseCompleted if status == "completed" else ResponseFailed).model_validate_json(body)
 
 
 def _remember(memory: OrderedDict[UUID, V], key: UUID, value: V, keep: int) -> None:

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from services.ingest.results import Result
-from shared.events import CANCELLED, Attempt, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Route, Usage
+from shared.events import CANCELLED, Attempt, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Result, Route, Usage
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 

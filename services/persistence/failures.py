@@ -1,6 +1,5 @@
 """Failed requests as they are on record: what was asked, why it failed, and whether it can be run anew."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,13 +10,13 @@ from uuid import UUID
 from shared import database
 from shared.errors import InvalidRequest
 from shared.events import Request, ResponseFailed
+from shared.onrecord import request_of
 
 if TYPE_CHECKING:
     from shared.database import Pool
 
 SQL: Final = database.statements(Path(__file__).with_name("failures.sql"))
 PATIENCE_S: Final = 10.0
-_COLUMNS: Final = ("id", "tenant", "priority", "digest", "accepted_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class Failures:
 
 
 def _none(row: Mapping[str, Any]) -> NoFailure | None:
-    match row["status"], row["request"]:
+    match row["status"], row["asked"]:
         case (None, None):
             return NoFailure(row["id"], "not_found", "no request has this id")
         case (None, _):
@@ -143,9 +142,8 @@ def _none(row: Mapping[str, Any]) -> NoFailure | None:
 
 
 def _failure(row: Mapping[str, Any]) -> Failure:
-    columns = {name: row[name] for name in _COLUMNS} | {"replay": row["run"]}
     return Failure(
-        request=Request.model_validate(json.loads(row["request"]) | columns),
+        request=request_of(row, replay=row["run"]),
         result=ResponseFailed.model_validate_json(row["result"]),
         dropped_at=row["dropped_at"],
     )

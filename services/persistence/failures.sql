@@ -1,6 +1,6 @@
 -- listed: Failures that are to be looked after, the oldest first, after a place in that order: neither dropped, nor being
 -- replayed. A rejected submission is none of them: it was never taken, and there is nothing to run.
-SELECT id, q.tenant, q.priority, q.digest, q.accepted_at, q.replay AS run, q.body AS request,
+SELECT id, q.tenant, q.priority, q.digest, q.accepted_at, q.replay AS run, q.body AS asked,
        r.status, r.body AS result, r.replay AS ended, r.completed_at, r.dropped_at
 FROM responses AS r
 JOIN requests AS q USING (id)
@@ -22,7 +22,7 @@ GROUP BY r.code
 ORDER BY failures DESC, r.code
 
 -- named: Whatever is on record of some ids.
-SELECT id, q.tenant, q.priority, q.digest, q.accepted_at, q.replay AS run, q.body AS request,
+SELECT id, q.tenant, q.priority, q.digest, q.accepted_at, q.replay AS run, q.body AS asked,
        r.status, r.body AS result, r.replay AS ended, r.completed_at, r.dropped_at
 FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place)
 LEFT JOIN requests AS q USING (id)

@@ -27,13 +27,14 @@ from shared.events import (
     ResponseCompleted,
     ResponseFailed,
 )
+from shared.onrecord import COLUMNS
 from shared.policy import Policy
 from shared.telemetry import metrics
 from shared.vectors import decode_vector
 
 Row = tuple[Any, ...]
 # Parts of a request that have a column of their own.
-IN_COLUMNS: Final = {"id", "tenant", "priority", "digest", "accepted_at", "replay"}
+IN_COLUMNS: Final = {*COLUMNS, "replay"}
 NUL: Final = "\x00"
 NUL_IN_JSON: Final = "\\u0000"
 REPLACEMENT: Final = "\ufffd"

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from services.router.asked import asked
 from services.router.assembly import trial
 from services.router.decision import Decider, Refused
 from services.router.health import Health
@@ -24,6 +23,7 @@ from services.router.scoring import Scores
 from services.router.vectors import Embedding
 from shared import database
 from shared.events import Request, ResponseCompleted, Route, Usage
+from shared.onrecord import request_of
 from shared.policy import Policy
 from shared.vectors import Vector
 
@@ -213,7 +213,7 @@ def _answer(row: Stored, tier: str, cost_usd: float, now: datetime) -> ResponseC
 def _stored(row: Mapping[str, Any]) -> Stored:
     embedding = row["embedding"]
     return Stored(
-        request=asked(row),
+        request=request_of(row),
         embedding=None if embedding is None else Embedding(_unit(json.loads(embedding)), row["embedder"]),
         tier=row["tier"],
         model=row["model"] or "",

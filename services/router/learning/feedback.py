@@ -4,9 +4,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.router.asked import asked
 from services.router.learning.rows import Rating
 from shared import database
+from shared.onrecord import request_of
 
 if TYPE_CHECKING:
     from shared.database import Pool
@@ -24,6 +24,6 @@ async def rated(pool: "Pool", since: datetime, until: datetime, *, tenant: str |
     async with database.reading("the ratings", patience_s=PATIENCE_S):
         rows = await pool.fetch(SQL["rated"], since, until, tenant, limit)
     return [
-        Rating(prompt=asked(row).prompt, good=row["quality"], tier=row["tier"], chance=row["chance"])
+        Rating(prompt=request_of(row).prompt, good=row["quality"], tier=row["tier"], chance=row["chance"])
         for row in map(dict, rows)
     ]

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from services.ingest.results import Known, Result, Results
+from services.ingest.results import Known, Results
 from shared.database import DatabaseUnavailable
 from shared.errors import UndecodableMessage
+from shared.events import Result
 from tests.support import make
 from tests.support.pool import FakePool
 

@@ -42,7 +42,7 @@ def row(request: Request, *, code: str = "rate_limited", ended: int = 0, **chang
         "digest": request.digest,
         "accepted_at": request.accepted_at,
         "run": request.replay,
-        "request": request.model_dump_json(exclude_defaults=True),
+        "asked": request.model_dump_json(exclude_defaults=True),
         "status": "failed",
         "result": result.model_dump_json(),
         "ended": ended,
