@@ -181,6 +181,8 @@ CACHE_EVENTS = Queue(
 CANCELLATIONS = Queue("", (Binding(REQUESTS, "request.cancelled"),))
 # What a replica of trends hears of the others, itself, and whoever announces topics.
 TOPIC_EVENTS = Queue("", (Binding(SIGNALS, "topic.*"),))
+# What a replica of inference hears of the others: what they see of the lanes, and when a lane is to be left alone.
+LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
 ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding(SIGNALS, "#")))
 
 
@@ -189,20 +191,25 @@ def routed(tier: str) -> Queue:
     return Queue(f"inference.{tier}", (Binding(REQUESTS, f"request.routed.{tier}"),), delays=PUT_ASIDE_S, fair=True)
 
 
-LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
+def _bought(tiers: Iterable[str]) -> tuple[Binding, ...]:
+    """The answers that these tiers gave."""
+    return tuple(Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
+
+
+def run_events(tiers: Iterable[str]) -> Queue:
+    """What each replica of inference hears of runs that ended: it is not for the cache's answers, which are most."""
+    return Queue("", (*_bought(tiers), Binding(RESPONSES, "response.failed.*")))
 
 
 def router_events(tiers: Iterable[str]) -> Queue:
     """Each replica's view of what its decisions hang on: scores of all replicas, costs of answers, health of lanes."""
-    bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
     signals = (Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled"))
-    return Queue("", (*bought, Binding(RESPONSES, "response.late"), *signals))
+    return Queue("", (*_bought(tiers), Binding(RESPONSES, "response.late"), *signals))
 
 
 def entries(tiers: Iterable[str]) -> Queue:
     """Answers bought or brought along, to become cache entries; those of the cache are not stored again."""
-    bought = (Binding(RESPONSES, f"response.completed.{tier}") for tier in tiers)
-    return Queue("persistence.entries", (*bought, Binding(SIGNALS, "cache.filled")))
+    return Queue("persistence.entries", (*_bought(tiers), Binding(SIGNALS, "cache.filled")))
 
 
 def obituaries(work: Iterable[Queue]) -> Queue:

@@ -17,7 +17,7 @@ async def wire(it: service.Service) -> None:
     await it.enter(replica.calls)
     it.consume(topology.CANCELLATIONS, replica.cancelled.heard)
     it.consume(topology.LANE_EVENTS, replica.lanes.heard, subscribed=replica.lanes.subscribed)
-    it.consume(topology.TERMINAL_EVENTS, replica.finished.heard)
+    it.consume(topology.run_events(it.policy.tiers), replica.finished.heard)
     for tier in it.policy.tiers:
         run, at_once = replica.inference.routed, it.settings.inference_concurrency
         it.consume(topology.routed(tier), run, concurrency=at_once, decode=arrived)

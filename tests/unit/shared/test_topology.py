@@ -23,6 +23,7 @@ from shared.topology import (
     obituaries,
     routed,
     router_events,
+    run_events,
     topology,
 )
 from tests.support import make
@@ -149,6 +150,16 @@ def test_a_queue_without_a_name_belongs_to_its_consumer() -> None:
 def test_who_waits_for_results_hears_of_every_terminal_event_and_of_nothing_else() -> None:
     heard = {kind for kind in KINDS if "" in takers(example(kind), TERMINAL_EVENTS)}
     assert {kind.__name__ for kind in heard} == {"ResponseCompleted", "ResponseFailed"}
+
+
+@pytest.mark.parametrize("source", ["cache", "coalesced", *TIERS])
+def test_inference_hears_of_the_answers_of_its_tiers_and_not_of_those_of_the_cache(source: str) -> None:
+    assert ("" in takers(make.completed(source=source), run_events(TIERS))) == (source in TIERS)
+
+
+@pytest.mark.parametrize("code", ["timeout", "cancelled"])
+def test_inference_hears_of_every_failure(code: str) -> None:
+    assert "" in takers(make.failed(code=code), run_events(TIERS))
 
 
 def test_asking_for_a_queue_that_is_not_there_is_an_error() -> None:
