@@ -12,6 +12,7 @@ there expires after that many seconds, and the broker itself moves it back. Both
 which reaches every queue by its name: there is no binding. The delay is an argument of the queue, and so in its name.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -88,7 +89,7 @@ class Queue:
     @property
     def parking(self) -> tuple["Queue", ...]:
         """The queues where its parked messages wait, the shortest delay first."""
-        return tuple(Queue(f"{self.name}.parked.{s:g}s", (), returns=Return(self.name, s)) for s in self.delays)
+        return tuple(self._parking(delay) for delay in self.delays)
 
     @property
     def sides(self) -> tuple["Queue", ...]:
@@ -104,8 +105,17 @@ class Queue:
 
     def parked(self, after_s: float = 0.0) -> "Queue | None":
         """The queue where a message waits so long, or as long as there is; None where this one can't be parked."""
-        enough = (place for place in self.parking if place.returns is not None and place.returns.after_s >= after_s)
-        return next(enough, self.parking[-1] if self.parking else None)
+        delay = delay_for(self.delays, after_s)
+        return None if delay is None else self._parking(delay)
+
+    def _parking(self, after_s: float) -> "Queue":
+        return Queue(f"{self.name}.parked.{after_s:g}s", (), returns=Return(self.name, after_s))
+
+
+def delay_for(delays: Iterable[float], after_s: float, *, within_s: float = math.inf) -> float | None:
+    """The first of these delays, which rise, that is long enough, else the longest; None where none ends within."""
+    in_time = [delay for delay in delays if delay < within_s]
+    return next((delay for delay in in_time if delay >= after_s), in_time[-1] if in_time else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from shared.clock import Clock
 from shared.errors import Park
 from shared.events import Attempt, RequestRouted
 from shared.policy.tiers import Tier
-from shared.topology import PUT_ASIDE_S
+from shared.topology import PUT_ASIDE_S, delay_for
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 60.0
@@ -107,11 +107,11 @@ class Attempts:
             return DeadlineExceeded(f"nothing will do before the deadline: {why}")
         if after_s >= self._time_s:
             return GaveUp(self._failures[-1], self._terms.give_up_after_s)
-        in_time = [delay for delay in PUT_ASIDE_S if delay < min(self.left_s, self._time_s)]
-        if not in_time:
+        delay_s = delay_for(PUT_ASIDE_S, after_s, within_s=min(self.left_s, self._time_s))
+        if delay_s is None:
             return DeadlineExceeded(f"nothing will do before the deadline: {why}")
         event = self._event.model_copy(update={"attempts": self.failures, "calls": self.calls, "faults": self._faults})
-        return Park(why, after_s=next((delay for delay in in_time if delay >= after_s), in_time[-1]), instead=event)
+        return Park(why, after_s=delay_s, instead=event)
 
     def _spent(self) -> bool:
         """Whether its tier wants no more attempts: too many failed, or the first one is too long ago.
