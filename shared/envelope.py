@@ -36,6 +36,7 @@ from shared.events import (
     TopicTrending,
     Word,
 )
+from shared.faults import faults
 from shared.policy.section import seconds
 from shared.telemetry import tracing
 
@@ -211,9 +212,8 @@ def _parsed(model: type[M], body: bytes, name: str) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise UndecodableMessage(f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        first = faults(error)[0]
+        raise UndecodableMessage(f"{name}: {first.where or 'body'}: {first.message}") from None
 
 
 def attribute(message: Message, name: str) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from infra.simulator.scenario import mistakes
+from shared.faults import told
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -27,4 +27,4 @@ def parsed(body: bytes, model: type[ModelT]) -> ModelT:
     try:
         return model.model_validate(decoded(body))
     except ValidationError as error:
-        raise BadBody(mistakes(error)) from None
+        raise BadBody(told(error)) from None

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from shared.errors import ForebayError
+from shared.faults import told
 from shared.policy.section import Section, Share, seconds
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
@@ -217,7 +218,7 @@ def parse_scenario(data: Any) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        raise InvalidScenario(mistakes(error)) from None
+        raise InvalidScenario(told(error)) from None
 
 
 def changed(scenario: Scenario, changes: Any) -> Scenario:
@@ -230,13 +231,3 @@ def changed(scenario: Scenario, changes: Any) -> Scenario:
 def shipped() -> list[str]:
     """Names of the scenarios that ship."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
-
-
-def mistakes(error: ValidationError) -> str:
-    """What is wrong, by key: ``limits.0.burst: …; seed: …``."""
-    found = []
-    for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        found.append(f"{key}: {message}" if key else message)
-    return "; ".join(found)

@@ -27,6 +27,7 @@ from shared.clock import Clock
 from shared.database import DatabaseUnavailable
 from shared.errors import ForebayError, InvalidRequest, RequestTooLarge
 from shared.events import DEFAULT_TENANT, Request, Submission
+from shared.faults import told
 from shared.policy import Policy
 from shared.problems import problem
 from shared.telemetry import metrics
@@ -128,9 +129,7 @@ class Admin:
         except RequestTooLarge as error:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            said = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
-            return problem(HTTPStatus.BAD_REQUEST, InvalidRequest.code, said)
+            return problem(HTTPStatus.BAD_REQUEST, InvalidRequest.code, told(error, most=1))
         try:
             explained = await self._handler.explain(request)
         except ForebayError as error:

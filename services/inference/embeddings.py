@@ -28,6 +28,7 @@ from services.inference.errors import (
 )
 from shared.bodies import body_within
 from shared.errors import RequestTooLarge
+from shared.faults import faults
 from shared.policy.caching import MOST_DIMENSIONS, EmbedderPolicy
 from shared.problems import problem
 from shared.telemetry import metrics
@@ -93,9 +94,9 @@ class EmbeddingsDoor:
         except RequestTooLarge as error:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, error.message)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in fault["loc"]) or "the body"
-            return problem(HTTPStatus.BAD_REQUEST, "invalid_request", f"{where}: {fault['msg']}")
+            fault = faults(error)[0]
+            said = f"{fault.where or 'the body'}: {fault.message}"
+            return problem(HTTPStatus.BAD_REQUEST, "invalid_request", said)
         if asked.model not in self._policy.bought:
             known = ", ".join(sorted(self._policy.bought)) or "none: the embedder is built into the cache"
             message = f"the policy names no embedder {asked.model!r}; known: {known}"

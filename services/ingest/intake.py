@@ -20,6 +20,7 @@ from shared.events import (
     Word,
     WrittenTurn,
 )
+from shared.faults import faults
 from shared.policy import Policy
 
 _TENANT: TypeAdapter[str] = TypeAdapter(Word)
@@ -130,10 +131,9 @@ def priority_named(name: str | None, *, pointer: str) -> Priority:
 
 
 def _first_fault(error: ValidationError) -> InvalidRequest:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in fault["loc"]]
+    fault = faults(error)[0]
+    path = list(fault.path)
     if path[:1] == ["input"]:
         path[1:2] = []  # the name of the union's branch, which is no part of the body
-    message = fault["msg"].removeprefix("Value error, ")
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path if part != "[key]")
-    return InvalidRequest(message, pointer=pointer)
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+    return InvalidRequest(fault.message, pointer=pointer)

@@ -10,6 +10,7 @@ from services.persistence.failures import Place, Which
 from services.persistence.replaying import Terms
 from shared.errors import InvalidRequest
 from shared.events import Word
+from shared.faults import faults
 
 MOST_AT_ONCE: Final = 500
 CONDITIONS: Final = ("class", "tenant", "since", "until")
@@ -98,6 +99,5 @@ def selection(kind: type[M], body: bytes) -> M:
 
 
 def _fault(error: ValidationError, before: str) -> InvalidRequest:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    pointer = before + "/".join(map(str, fault["loc"])) if fault["loc"] else ""
-    return InvalidRequest(fault["msg"].removeprefix("Value error, "), pointer=pointer)
+    fault = faults(error)[0]
+    return InvalidRequest(fault.message, pointer=before + "/".join(fault.path) if fault.path else "")

@@ -21,6 +21,7 @@ from shared.cli.options import HOME, TENANT, Home, Tenant, duration, err, fail, 
 from shared.clock import SYSTEM_CLOCK
 from shared.errors import InvalidRequest, StartupError
 from shared.events import AUTO, Request, Route
+from shared.faults import faults
 from shared.policy import Policy, load_policy
 from shared.settings import packaged_policy
 
@@ -242,5 +243,5 @@ def _request(prompt: str, model: str, tenant: str) -> Request:
         try:
             return Request.model_validate(fields)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            raise InvalidRequest(f"{fault['loc'][0]}: {fault['msg']}") from None
+            fault = faults(error)[0]
+            raise InvalidRequest(f"{fault.path[0]}: {fault.message}") from None

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, mode
 
 from shared.errors import InvalidRequest
 from shared.events import CacheWarm, Prompt, Request, Submission, Text, Word
+from shared.faults import told
 from shared.policy import Policy
 
 MOST_FAULTS: Final = 20
@@ -60,7 +61,7 @@ def load(path: Path, policy: Policy, *, tenant: str, category: str | None, now: 
     Raises:
         InvalidRequest: lines are wrong; the message has one line for each, with its number.
     """
-    found, faults = Load(), []
+    found, wrong = Load(), []
     for number, text in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not text.strip():
             continue
@@ -68,13 +69,13 @@ def load(path: Path, policy: Policy, *, tenant: str, category: str | None, now: 
             line = Line.model_validate_json(text, strict=True)
             _take(found, line, policy, line.tenant or tenant, line.category or category, now)
         except ValidationError as error:
-            faults.append(f"line {number}: {_first(error)}")
+            wrong.append(f"line {number}: {told(error, most=1)}")
         except InvalidRequest as error:
-            faults.append(f"line {number}: {error.message}")
-    if len(faults) > MOST_FAULTS:
-        faults[MOST_FAULTS:] = [f"and {len(faults) - MOST_FAULTS} more"]
-    if faults:
-        raise InvalidRequest("nothing was sent:\n" + "\n".join(faults))
+            wrong.append(f"line {number}: {error.message}")
+    if len(wrong) > MOST_FAULTS:
+        wrong[MOST_FAULTS:] = [f"and {len(wrong) - MOST_FAULTS} more"]
+    if wrong:
+        raise InvalidRequest("nothing was sent:\n" + "\n".join(wrong))
     return found
 
 
@@ -102,13 +103,6 @@ def _take(found: Load, line: Line, policy: Policy, tenant: str, category: str | 
             **line.model_dump(include={"answered_by", "cost_usd"}, exclude_none=True),
         )
     )
-
-
-def _first(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
 
 
 def batches(events: Sequence[CacheWarm], size: int) -> Sequence[Sequence[CacheWarm]]:

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from shared.errors import InvalidPolicy
 from shared.events import AUTO, Freshness, Word
+from shared.faults import told
 from shared.policy.admission import AdmissionPolicy
 from shared.policy.caching import CachePolicy
 from shared.policy.freshness import FreshnessPolicy
@@ -116,9 +117,4 @@ def parse_policy(data: dict[str, Any], *, folder: Path | None = None) -> Policy:
     try:
         return Policy.model_validate(data, context={"folder": folder or Path()})
     except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-            message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{key}: {message}" if key else message)
-        raise InvalidPolicy("; ".join(faults)) from None
+        raise InvalidPolicy(told(error)) from None

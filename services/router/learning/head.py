@@ -31,6 +31,7 @@ from services.router.learning.rows import fingerprint, part
 from services.router.learning.weights import KNOTS, LEAST_GAIN, MOST_GAIN, Bends, Curves, Vectors, Weights
 from services.router.scoring import Scored
 from shared.errors import StartupError
+from shared.faults import told
 
 FORMAT: Final = "forebay-routing-head-1"
 LARGEST_BYTES: Final = 16 * 2**20
@@ -204,11 +205,7 @@ class Head(_Table):
         except OSError as error:
             raise InvalidHead(f"{path}: {error.strerror}; `forebay router train` makes one") from None
         except ValidationError as error:
-            faults = [
-                ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
-                for e in error.errors(include_url=False, include_input=False)
-            ]
-            raise InvalidHead(f"{path}: {'; '.join(faults[:5])}") from None
+            raise InvalidHead(f"{path}: {told(error, most=5)}") from None
 
     def save(self, path: Path) -> None:
         """Write the file; whoever reads there sees the old one or the whole new one."""
