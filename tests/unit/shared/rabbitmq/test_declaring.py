@@ -3,7 +3,8 @@
 import pytest
 
 from shared.errors import BrokerUnavailable
-from shared.rabbitmq import RabbitBroker, arguments
+from shared.rabbitmq import RabbitBroker
+from shared.rabbitmq.declaring import arguments
 from shared.topology import ACCEPTED, COUNTED, RECORDS, TERMINAL_EVENTS
 from tests.support import make
 
