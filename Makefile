@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 BENCH := build/bench/packages
+PROXY := build/bench/proxy
 ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -62,8 +63,10 @@ bench-limits: setup $(if $(PLOT),$(BENCH)/.installed) ## how calls keep to a pro
 
 # Apart from the virtual environment: what a bench compares with must not change what the tests run with.
 $(BENCH)/.installed: infra/requirements/bench.txt | setup
-	@rm -rf $(BENCH)
-	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target $(BENCH) -r $<
+$(PROXY)/.installed: infra/requirements/bench-proxy.txt | setup
+$(BENCH)/.installed $(PROXY)/.installed:
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
 check: lint types contracts ## all that guards main besides the tests

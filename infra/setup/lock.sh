@@ -11,3 +11,7 @@ done
 echo "resolving bench"
 uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python 3.11 \
   --extra bench --constraint infra/requirements/dev.txt pyproject.toml --output-file infra/requirements/bench.txt "$@"
+# What one of them compares with contradicts those: it is installed apart, and runs in a process of its own.
+echo "resolving bench-proxy"
+uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python 3.11 \
+  --extra bench-proxy pyproject.toml --output-file infra/requirements/bench-proxy.txt "$@"
