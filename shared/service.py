@@ -5,6 +5,7 @@ On SIGTERM a service stops taking, finishes what it has or hands it back, and ex
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -141,17 +142,24 @@ async def _serving(app: Starlette, settings: Settings) -> AsyncIterator[None]:
         timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
     )
     server = _Server(config)
-    try:
-        socket = config.bind_socket()
-    except SystemExit:
-        where = f"{settings.http_host}:{settings.http_port}"
-        raise StartupError(f"cannot listen on {where}: set FOREBAY_HTTP_PORT to a free port") from None
-    task = asyncio.create_task(server.serve([socket]), name="http")
+    task = asyncio.create_task(server.serve([_listening(config)]), name="http")
     try:
         yield
     finally:
         server.should_exit = True
         await task
+
+
+def _listening(config: uvicorn.Config) -> socket.socket:
+    try:
+        listening = config.bind_socket()
+    except SystemExit:
+        where = f"{config.host}:{config.port}"
+        raise StartupError(f"cannot listen on {where}: set FOREBAY_HTTP_PORT to a free port") from None
+    # Connections inherit it. asyncio sets it for sockets it makes itself, not for this one; then the second write of an
+    # answer (head, then body) waits for the client's delayed acknowledgement of the first, 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class _Server(uvicorn.Server):

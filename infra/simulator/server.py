@@ -32,6 +32,7 @@ async def serving(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
     except OSError as error:
         raise StartupError(f"cannot listen on {LOOPBACK}:{port}: {error.strerror}; choose another port") from None
     with listening:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in shared/service.py
         config = uvicorn.Config(
             application(simulator), http=_Breakable, log_config=None, access_log=False, lifespan="off", ws="none"
         )

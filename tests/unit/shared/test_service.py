@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
+import uvicorn
 
 from shared import service
 from shared.errors import TopologyConflict
@@ -117,6 +118,14 @@ def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, caps
         line = told(capsys, nothing)
     assert f"cannot listen on 127.0.0.1:{port}" in line
     assert "FOREBAY_HTTP_PORT" in line
+
+
+def test_answers_do_not_wait_for_acknowledgements_of_their_heads() -> None:
+    listening = service._listening(uvicorn.Config("nothing", host="127.0.0.1", port=0, log_config=None))
+    with listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_queue_with_other_arguments_is_told_in_one_line(
