@@ -14,7 +14,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test chaos bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-writer bench-writer-away check lint types contracts format docs lock clean
+.PHONY: help setup demo test chaos bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-surge bench-writer bench-writer-away check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -60,6 +60,10 @@ bench-freshness: setup ## what changes soon, on the labelled questions in DATA; 
 bench-limits: setup $(if $(PLOT),$(BENCH)/.installed) ## how calls keep to a provider's limit; QUICK=1 for two minutes of it, PLOT=docs/limits.png to draw
 	@$(BIN)/python -m tests.bench.limits $(if $(QUICK),--quick) --series build/limits.json
 	@$(if $(PLOT),PYTHONPATH=$(BENCH) $(BIN)/python -m tests.bench.limit_plot build/limits.json '$(PLOT)',:)
+
+bench-surge: setup $(BENCH)/.installed $(PROXY)/.installed ## 25 times the users in a moment, beside what people run instead; QUICK=1 for three minutes of it
+	@$(BIN)/python -m tests.bench.surge $(if $(QUICK),--quick) --packages $(BENCH) --proxy $(PROXY) --series build/surge.json
+	@PYTHONPATH=$(BENCH) $(BIN)/python -m tests.bench.surge_plot build/surge.json '$(or $(PLOT),build/surge.png)'
 
 # Apart from the virtual environment: what a bench compares with must not change what the tests run with.
 $(BENCH)/.installed: infra/requirements/bench.txt | setup

@@ -41,6 +41,11 @@ def report(bench: str, measures: Sequence[Measure], title: str) -> None:
         )
     width = None if sys.stdout.isatty() else 140
     Console(width=width).print(table)
+    tell(bench, measures)
+
+
+def tell(bench: str, measures: Sequence[Measure]) -> None:
+    """Print the closing line of JSON alone, for a bench with a table of its own."""
     line = json.dumps({"bench": bench, "measures": [_told(measure) for measure in measures]}, allow_nan=False)
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
