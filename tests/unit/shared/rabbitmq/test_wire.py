@@ -1,13 +1,16 @@
 """Messages as AMQP has them, and back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiormq.abc import DeliveredMessage
+from hypothesis import given
+from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.body import ContentBody
-from pamqp.frame import unmarshal
+from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
 
 from shared.broker import Message
@@ -35,6 +38,59 @@ def read(data: bytes) -> list[Any]:
         found.append(frame)
         data = data[size:]
     return found
+
+
+short = st.text(max_size=60)
+messages = st.builds(
+    Message,
+    exchange=st.sampled_from(["", "forebay.requests"]),
+    routing_key=short,
+    body=st.binary(max_size=60),
+    headers=st.dictionaries(
+        short, st.text(max_size=300) | st.integers(-(2**31), 2**31) | st.booleans(), max_size=9
+    ).map(
+        lambda fields: dict(sorted(fields.items()))  # pamqp sorts them
+    ),
+    content_type=st.none() | short,
+    message_id=short,
+    correlation_id=st.none() | short,
+    reply_to=st.none() | short,
+    app_id=st.none() | short,
+    timestamp=st.none() | st.integers(1, 2**32).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+    mandatory=st.booleans(),
+)
+
+
+@given(messages, st.integers(20, 60))
+def test_it_is_what_pamqp_writes(message: Message, frame_max: int) -> None:
+    properties = commands.Basic.Properties(
+        headers=dict(message.headers) or None,  # type: ignore[arg-type]  # of what a table may hold
+        content_type=message.content_type or None,
+        message_id="id",
+        correlation_id=message.correlation_id or None,
+        reply_to=message.reply_to or None,
+        app_id=message.app_id or None,
+        timestamp=message.timestamp,
+        delivery_mode=wire.PERSISTENT,
+    )
+    publish = commands.Basic.Publish(
+        exchange=message.exchange, routing_key=message.routing_key, mandatory=message.mandatory
+    )
+    size = frame_max - wire.FRAME_OVERHEAD
+    bodies = [ContentBody(message.body[start : start + size]) for start in range(0, len(message.body), size)]
+    header = ContentHeader(properties=properties, body_size=len(message.body))
+    expected = [marshal(publish, 3), marshal(header, 3), *(marshal(body, 3) for body in bodies)]
+    assert wire.frames(message, "id", channel=3, frame_max=frame_max) == b"".join(expected)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"routing_key": "k" * 256}, {"headers": {"h" * 256: ""}}, {"headers": {"h": object()}}, {"app_id": "\ud800"}],
+    ids=["a long key", "a long name", "no value of AMQP", "no text"],
+)
+def test_what_amqp_cannot_carry_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        wire.frames(replace(MESSAGE, **odd), "m", channel=1, frame_max=4096)
 
 
 def test_a_message_arrives_as_it_was_sent() -> None:
