@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
-from shared import envelope, probes, settings
+from shared import envelope, loop, probes, settings
 from shared.broker import Message
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.consumer import BatchConsumer, BatchHandler, Consumer, Decode, Handler, Subscribed
@@ -182,7 +182,7 @@ def run(name: str, wire: Wire) -> None:
         config = settings.load()
         logs.configure(name, form=config.log_format, level=config.log_level)
         policy = load_policy(config.policy_file, named_by=f"{settings.PREFIX}POLICY_FILE")
-        asyncio.run(_run(name, config, policy, wire))
+        loop.run(_run(name, config, policy, wire))
     except StartupError as error:
         print(f"forebay {name}: {error}", file=sys.stderr)
         sys.exit(2)
