@@ -170,7 +170,9 @@ def celery(place: Place, dsn: str, amqp_url: str) -> Iterator[Running]:
 
 
 @contextmanager
-def forebay(place: Place, dsn: str, amqp_url: str, *, told: Mapping[str, str]) -> Iterator[Running]:
+def forebay(
+    place: Place, dsn: str, amqp_url: str, *, told: Mapping[str, str], services: Sequence[str] = ALL
+) -> Iterator[Running]:
     """The services, one of each, under their supervisor; ``told`` are settings."""
     home = place.home / f"services-{len(list(place.home.glob('services-*')))}"
     policy = place.home / "surge.toml"
@@ -189,7 +191,7 @@ def forebay(place: Place, dsn: str, amqp_url: str, *, told: Mapping[str, str]) -
     with ExitStack() as started:
         started.callback(local.down, home, lambda _: None)
         stack = local.up(
-            home, say=lambda _: None, services=ALL, infrastructure=(), policy=policy, service_command=command
+            home, say=lambda _: None, services=services, infrastructure=(), policy=policy, service_command=command
         )
         processes = [psutil.Process(each.pid) for each in stack.services.values()]
         yield Running(stack.http_url, processes, RESPONSES)

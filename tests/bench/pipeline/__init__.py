@@ -1,0 +1,1 @@
+"""How fast the pipeline is, beside what people build such pipelines with: ``make bench-pipeline``."""
