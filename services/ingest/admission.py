@@ -42,7 +42,7 @@ class Admission:
         self._broker = broker
         self._clock = clock
         self._forecast = Forecast(policy.tiers, clock, usual=policy.router.default)
-        self._backlog = Backlog(clock)
+        self._backlog = Backlog(clock, policy.tiers)
         self._buckets = Buckets(policy.admission, clock)
         self._unwritten = 0
         self._changed = asyncio.Event()
