@@ -14,7 +14,7 @@ ENTRIES ?= 100000
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup demo test chaos bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-limits bench-pipeline bench-surge bench-writer bench-writer-away check lint types contracts format docs lock clean
+.PHONY: help setup demo test chaos bench-cache-quality bench-cache-speed bench-router bench-freshness bench-trends bench-growth bench-limits bench-pipeline bench-surge bench-writer bench-writer-away check lint types contracts format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -53,6 +53,9 @@ bench-writer-away: setup ## memory of persistence while PostgreSQL is away for a
 
 bench-pipeline: setup $(BENCH)/.installed $(PROXY)/.installed ## what a second of a core does: hops, accepts, the whole path, beside frameworks; QUICK=1, ONLY=hops|accepts|whole
 	@$(BIN)/python -m tests.bench.pipeline $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) --packages $(BENCH) --proxy $(PROXY)
+
+bench-growth: setup ## memory and latency as requests queue up and rows become many; QUICK=1 for two minutes of it, ONLY=queue or rows
+	@$(BIN)/python -m tests.bench.growth $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)')
 
 bench-router: setup ## what routing recovers of the stronger model's gain; HELD_OUT=… to train on DATA and measure there
 	@$(BIN)/python -m tests.bench.router $(DATA) $(if $(HELD_OUT),--held-out '$(HELD_OUT)')
