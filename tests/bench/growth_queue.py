@@ -9,13 +9,13 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import httpx
@@ -328,23 +328,32 @@ class Meter:
 
 def _size(folder: Path) -> float:
     """Bytes of the files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the broker tidies up meanwhile
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _memory(pid: int) -> float:
     """Megabytes a process has in memory; with children, what they share counts once."""
-    found = [each.memory_full_info() for each in _family(pid)]
-    return (found[0].rss if len(found) == 1 else sum(each.pss for each in found)) / MB
+    found = _of_family(pid, lambda process: process.memory_full_info())
+    return float(found[0].rss if len(found) == 1 else sum(each.pss for each in found)) / MB
 
 
 def _cpu_s(pid: int) -> float:
-    times = [each.cpu_times() for each in _family(pid)]
+    times = _of_family(pid, lambda process: process.cpu_times())
     return float(sum(each.user + each.system for each in times))
 
 
-def _family(pid: int) -> Sequence[psutil.Process]:
-    process = psutil.Process(pid)
-    return (process, *process.children(recursive=True))
+def _of_family(pid: int, look: Callable[[psutil.Process], Any]) -> list[Any]:
+    """What is seen of a process and its children; some, such as PostgreSQL's workers, end meanwhile."""
+    parent = psutil.Process(pid)
+    seen = []
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            seen.append(look(process))
+    return seen
 
 
 def _tenant(number: int) -> str:
