@@ -54,7 +54,7 @@ bench-writer-away: setup ## memory of persistence while PostgreSQL is away for a
 bench-pipeline: setup $(BENCH)/.installed $(PROXY)/.installed ## what a second of a core does: hops, accepts, the whole path, beside frameworks; QUICK=1, ONLY=hops|accepts|whole
 	@$(BIN)/python -m tests.bench.pipeline $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) --packages $(BENCH) --proxy $(PROXY)
 
-bench-growth: setup ## memory and latency as requests queue up and rows become many; QUICK=1 for two minutes of it, ONLY=queue or rows
+bench-growth: setup ## memory and latency as requests queue up and rows become many; QUICK=1 for three minutes of it, ONLY=queue or rows
 	@$(BIN)/python -m tests.bench.growth $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)')
 
 bench-router: setup ## what routing recovers of the stronger model's gain; HELD_OUT=… to train on DATA and measure there

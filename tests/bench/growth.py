@@ -1,4 +1,4 @@
-"""What Forebay costs as it grows: ``make bench-growth``, with QUICK=1 for two minutes of it, ONLY=queue or rows.
+"""What Forebay costs as it grows: ``make bench-growth``, with QUICK=1 for three minutes of it, ONLY=queue or rows.
 
 First with ever more requests queued, then with ever more rows and cache entries. What it comes to for a cluster is in
 docs/capacity.md.
