@@ -200,7 +200,12 @@ class Submission(Model):
     metadata: dict[
         Annotated[Text, StringConstraints(max_length=64)], Annotated[Text, StringConstraints(max_length=512)]
     ] = Field(default_factory=dict, max_length=16, description="up to 16 pairs of your own, returned with the result")
-    deadline: AwareDatetime | None = Field(None, description="RFC 3339 time after which an answer is of no use")
+    deadline: AwareDatetime | None = Field(
+        None,
+        description="RFC 3339 time after which an answer is of no use; where the operator's policy says so, one in a "
+        "surge may have some minutes more",
+    )
+    firm_deadline: bool = Field(False, description="true: the deadline is kept in a surge too")
     webhook_url: HttpUrl | None = Field(None, description="kept with the request; not called in this version")
 
     @model_validator(mode="after")
@@ -334,6 +339,19 @@ class Route(Model):
     )
     reasons: tuple[str, ...]
     shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
+
+
+# The steps of the brownout ladder, in their order: what is given up first comes first.
+BrownoutStep = Literal["cheaper_tier", "stale_answers", "longer_deadline", "shed_bulk"]
+
+
+class BrownoutNote(Model):
+    """A step of the brownout ladder that touched a request, or holds while it waits."""
+
+    step: BrownoutStep
+    tier: Word = Field(description="whose queue was too old")
+    age_s: NonNegativeFloat = Field(description="seconds that what was started there had waited")
+    detail: str = Field("", description="what the step did, for people")
 
 
 class Usage(Model):
@@ -563,6 +581,8 @@ class RequestRouted(KeyedEvent):
         calls: how many there were; more than are listed, where there were many.
         faults: of these, those that failed for other reasons than the provider's rate limit.
         cascade: what came of cheaper tiers before it was put aside: they are not tried again.
+        brownout: steps of the brownout ladder that have touched it.
+        more_time_s: that it has beyond its deadline, in a brownout.
     """
 
     TYPE = "forebay.request.routed.v1"
@@ -575,10 +595,16 @@ class RequestRouted(KeyedEvent):
     calls: NonNegativeInt = 0
     faults: NonNegativeInt = 0
     cascade: Cascaded | None = None
+    brownout: tuple[BrownoutNote, ...] = ()
+    more_time_s: NonNegativeInt = 0
 
     @property
     def routing_key(self) -> str:
         return f"request.routed.{self.route.tier}"
+
+    def seconds_left(self, now: datetime) -> float:
+        """Seconds in which an answer is still wanted; infinite where it has no deadline."""
+        return self.request.seconds_left(now) + self.more_time_s
 
 
 class RequestRejected(TerminalEvent):
@@ -648,6 +674,7 @@ class ResponseCompleted(TerminalEvent):
     lane: str | None = Field(None, description="that answered; null when nothing was bought")
     failures: tuple[Attempt, ...] = Field((), description="calls that failed before: the first, and the latest")
     cascade: Cascaded | None = Field(None, description="what came of trying cheaper tiers first; null where none was")
+    brownout: tuple[BrownoutNote, ...] = Field((), description="steps of the brownout ladder that touched it")
     accepted_at: AwareDatetime
     completed_at: AwareDatetime
     key: CacheKey | None = Field(None, description="of the prompt; null where the cache takes no part")
@@ -681,6 +708,7 @@ class ResponseFailed(TerminalEvent):
     failures: tuple[Attempt, ...] = Field((), description="these calls: the first, and the latest")
     tier: Word | None = None
     route: Route | None = None
+    brownout: tuple[BrownoutNote, ...] = Field((), description="steps of the brownout ladder that touched it")
     accepted_at: AwareDatetime | None = None
     failed_at: AwareDatetime
     exact: UUID | None = Field(None, description="exact cache key of the prompt: frees those who wait for its answer")
@@ -1135,6 +1163,65 @@ class LaneThrottled(ReplicaEvent):
         return self.signal_id
 
 
+class QueueReport(Model):
+    """What one replica of inference saw of the queue of one tier in about a second.
+
+    Attributes:
+        started: requests whose turn came: a provider took them, or has them.
+        waited_s: seconds since acceptance, of the median interactive one of them; null: none was interactive.
+        waiting: requests that this replica holds and that wait.
+    """
+
+    started: NonNegativeInt = 0
+    waited_s: NonNegativeFloat | None = None
+    waiting: NonNegativeInt = 0
+
+
+class QueueReported(ReplicaEvent):
+    """What one replica of inference saw of the queues of its tiers in about a second, where there was something to see:
+    what ingest measures their age by.
+
+    Attributes:
+        replica: who says so.
+        tiers: by name.
+    """
+
+    TYPE = "forebay.queue.reported.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "queue.reported"
+
+    report_id: UUID
+    replica: UUID
+    tiers: dict[Word, QueueReport]
+
+    @property
+    def subject(self) -> UUID:
+        return self.report_id
+
+
+class QueueAged(ReplicaEvent):
+    """How old the queues of the tiers are: what the brownout ladder goes by. Each replica of ingest says so every
+    second while there is an age, and once when there is none any more.
+
+    Attributes:
+        replica: who says so.
+        ages: by tier, seconds that what is started now has waited since it was accepted; a tier that is not named has
+            no age.
+    """
+
+    TYPE = "forebay.queue.aged.v1"
+    EXCHANGE = SIGNALS
+    PATTERN = "queue.aged"
+
+    telling_id: UUID
+    replica: UUID
+    ages: dict[Word, NonNegativeFloat]
+
+    @property
+    def subject(self) -> UUID:
+        return self.telling_id
+
+
 EVENTS: dict[str, type[Event]] = {
     event.TYPE: event
     for event in (
@@ -1143,6 +1230,7 @@ EVENTS: dict[str, type[Event]] = {
         *(ResponseCompleted, ResponseFailed, ResponseLate, ShadowCompleted),
         *(CacheAudited, CacheFilled, CacheWarm, CacheInvalidate),
         *(RouterScored, LaneReported, LaneThrottled),
+        *(QueueReported, QueueAged),
         RequestRated,
         *(TopicCounted, TopicTrending, TopicSettled),
     )

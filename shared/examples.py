@@ -13,6 +13,8 @@ from shared.events import (
     Event,
     LaneReported,
     LaneThrottled,
+    QueueAged,
+    QueueReported,
     RequestAccepted,
     RequestCancelled,
     RequestDropped,
@@ -211,6 +213,19 @@ _EXAMPLES: dict[type[Event], dict[str, Any]] = {
         "lane": "gpt-4o",
         "until": _LATER,
         "reason": "rate_limited: the provider refused 5 calls",
+    },
+    QueueReported: {
+        "report_id": "0199e9c0-7c2f-7000-8000-0000000000a2",
+        "replica": "5d2f6a0e-4d3b-4c1e-9a51-0c6f1f3f2b10",
+        "tiers": {
+            "light": {"started": 11, "waited_s": 0.2},
+            "premium": {"started": 3, "waited_s": 41.5, "waiting": 48},
+        },
+    },
+    QueueAged: {
+        "telling_id": "0199e9c0-7c2f-7000-8000-0000000000a3",
+        "replica": "c3a1f6de-3c0b-4b39-8f3c-94b1c1f0a6e2",
+        "ages": {"premium": 42.0},
     },
     TopicCounted: {
         "batch_id": _ID,

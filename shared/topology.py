@@ -185,6 +185,7 @@ CACHE_EVENTS = Queue(
         Binding(SIGNALS, "cache.invalidate"),
         Binding(SIGNALS, "topic.trending"),
         Binding(SIGNALS, "topic.settled"),
+        Binding(SIGNALS, "queue.aged"),
     ),
 )
 # What a replica that may spend, or may spare it, hears of clients: these requests need no answer any more.
@@ -193,6 +194,10 @@ CANCELLATIONS = Queue("", (Binding(REQUESTS, "request.cancelled"),))
 TOPIC_EVENTS = Queue("", (Binding(SIGNALS, "topic.*"),))
 # What a replica of inference hears of the others: what they see of the lanes, and when a lane is to be left alone.
 LANE_EVENTS = Queue("", (Binding(SIGNALS, "lane.*"),))
+# What a replica of ingest measures the age of queues by, and what it and the others make of it.
+QUEUE_EVENTS = Queue("", (Binding(SIGNALS, "queue.*"),))
+# What a replica hears that only wants to know how old the queues are.
+QUEUE_AGES = Queue("", (Binding(SIGNALS, "queue.aged"),))
 ALL_EVENTS = Queue("", (Binding(REQUESTS, "#"), Binding(RESPONSES, "#"), Binding(SIGNALS, "#")))
 
 
@@ -213,7 +218,7 @@ def run_events(tiers: Iterable[str]) -> Queue:
 
 def router_events(tiers: Iterable[str]) -> Queue:
     """Each replica's view of what its decisions hang on: scores of all replicas, costs of answers, health of lanes."""
-    signals = (Binding(SIGNALS, "router.scored"), Binding(SIGNALS, "lane.throttled"))
+    signals = (Binding(SIGNALS, key) for key in ("router.scored", "lane.throttled", "queue.aged"))
     return Queue("", (*_bought(tiers), Binding(RESPONSES, "response.late"), *signals))
 
 

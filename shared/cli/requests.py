@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 # What replicas tell each other of what they count: of no request.
-COUNTS: Final = frozenset({"lane.reported", "router.scored", "topic.counted"})
+COUNTS: Final = frozenset({"lane.reported", "queue.aged", "queue.reported", "router.scored", "topic.counted"})
 
 
 def register(app: typer.Typer) -> None:

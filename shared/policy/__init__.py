@@ -11,6 +11,7 @@ from shared.errors import InvalidPolicy
 from shared.events import AUTO, Freshness, Word
 from shared.faults import told
 from shared.policy.admission import AdmissionPolicy
+from shared.policy.brownout import BrownoutPolicy
 from shared.policy.caching import CachePolicy
 from shared.policy.freshness import FreshnessPolicy
 from shared.policy.routing import RouterPolicy
@@ -25,6 +26,7 @@ class Policy(Section):
     tiers: Annotated[dict[Word, Tier], Field(min_length=1)]
     prices: dict[str, Price] = Field(default_factory=dict)
     admission: AdmissionPolicy = AdmissionPolicy()
+    brownout: BrownoutPolicy = BrownoutPolicy()
     router: RouterPolicy
     cache: CachePolicy = Field(default_factory=CachePolicy)
     freshness: FreshnessPolicy
@@ -64,10 +66,12 @@ class Policy(Section):
         return self.cache.threshold if known is None or known.threshold is None else known.threshold
 
     def lifetime(self, freshness: Freshness, since: datetime) -> tuple[datetime, datetime]:
-        """Until when an answer is fresh, and until when it may be served at all, while a new one is bought."""
-        known = self.freshness.categories.get(freshness.category)
+        """Until when an answer is fresh, and until when it is kept: for as long as it may be served while a new one is
+        bought, or in a brownout.
+        """
         expires_at = since + timedelta(seconds=freshness.ttl_s)
-        return expires_at, expires_at + timedelta(seconds=known.stale_while_revalidate if known else 0)
+        past_s = max(self.freshness.stale_s(freshness.category), self.brownout.kept_past_expiry_s)
+        return expires_at, expires_at + timedelta(seconds=past_s)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -130,6 +130,11 @@ class FreshnessPolicy(Section):
                 return Default(category, name)
         return Default(self.default, "the default")
 
+    def stale_s(self, category: str) -> int:
+        """Seconds that an expired answer of a category may be served while a new one is bought."""
+        known = self.categories.get(category)
+        return 0 if known is None else known.stale_while_revalidate
+
     def longest_of(self, category: str, tenant: str) -> int | None:
         """Seconds after which an answer of a category is not served to a tenant, whoever's it was and whatever was said
         when it was stored; None where the policy knows no such category.

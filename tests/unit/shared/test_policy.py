@@ -12,6 +12,7 @@ from shared.policy import load_policy, parse_policy
 from shared.policy.section import seconds
 from shared.settings import packaged_policy
 from tests.support import make
+from tests.support.clock import START
 from tests.support.routers import LADDER
 
 
@@ -327,3 +328,37 @@ def test_one_lane_may_serve_two_tiers_at_a_place_and_price_of_its_own() -> None:
         tiers__premium={"lanes": [{"name": "shared", "model": "x"}]},
     )
     assert list(policy.lanes) == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("brownout", "message"),
+    [
+        (
+            {"cheaper_tier": {"from": "1m"}, "shed_bulk": {"from": "30s"}},
+            "brownout: shed_bulk.from: 30 s is less than that of cheaper_tier (60 s), which comes first",
+        ),
+        ({"cheaper_tier": {}}, "brownout.cheaper_tier.from: Field required"),
+        ({"cheaper_tier": {"from": 0}}, "brownout.cheaper_tier.from: Input should be greater than 0"),
+        ({"stale_answers": {"from": "10s"}}, "brownout.stale_answers.up_to: Field required"),
+        ({"longer_deadline": {"from": "10s"}}, "brownout.longer_deadline.by: Field required"),
+        ({"shed_bulk": {"from": "10s", "by": "5m"}}, "brownout.shed_bulk.by: Extra inputs are not permitted"),
+        ({"settle": 1}, "brownout.settle: Input should be less than 1"),
+        ({"dim_the_lights": {"from": "10s"}}, "brownout.dim_the_lights: Extra inputs are not permitted"),
+    ],
+)
+def test_a_mistake_in_the_brownout_ladder_is_told_where_it_is(brownout: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidPolicy) as mistake:
+        make.policy(brownout=brownout)
+    assert str(mistake.value) == message
+
+
+def test_without_a_ladder_no_step_is_ever_taken() -> None:
+    assert make.policy().brownout.ages == {}
+
+
+def test_an_entry_is_kept_for_as_long_as_it_may_be_served_at_all() -> None:
+    stale = {"stale_answers": {"from": "30s", "up_to": "1h"}}
+    for brownout, while_revalidate, kept in (({}, 60, 60), (stale, 60, 3600), (stale, 7200, 7200)):
+        rules = make.policy(brownout=brownout, freshness__categories__static__stale_while_revalidate=while_revalidate)
+        expires_at, keep_until = rules.lifetime(make.freshness(ttl_s=600), START)
+        assert ((expires_at - START).total_seconds(), (keep_until - expires_at).total_seconds()) == (600, kept)

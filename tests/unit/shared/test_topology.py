@@ -14,6 +14,7 @@ from shared.topology import (
     DEAD,
     LANE_EVENTS,
     MISSED,
+    QUEUE_EVENTS,
     RECORDS,
     SUBMITTED,
     TERMINAL_EVENTS,
@@ -92,6 +93,8 @@ def test_every_event_is_kept_by_a_durable_queue_unless_it_is_for_those_who_are_t
         assert takers(event, TOPIC_EVENTS) == {""}
     elif event.routing_key == "lane.reported":  # to the other replicas of inference
         assert takers(event, LANE_EVENTS) == {""}
+    elif event.routing_key == "queue.reported":  # to ingest
+        assert takers(event, QUEUE_EVENTS) == {""}
     elif kind is RequestCancelled:
         assert takers(event, CANCELLATIONS) == {""}
     elif not kind.MANDATORY:
