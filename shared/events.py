@@ -325,6 +325,19 @@ class Freshness(Model):
     )
 
 
+# The steps of the brownout ladder, in their order: what is given up first comes first.
+BrownoutStep = Literal["cheaper_tier", "stale_answers", "longer_deadline", "shed_bulk"]
+
+
+class BrownoutNote(Model):
+    """A step of the brownout ladder that touched a request, or holds while it waits."""
+
+    step: BrownoutStep
+    tier: Word = Field(description="whose queue was too old")
+    age_s: NonNegativeFloat = Field(description="seconds that what was started there had waited")
+    detail: str = Field("", description="what the step did, for people")
+
+
 class Route(Model):
     """What is to run where, and why."""
 
@@ -339,19 +352,7 @@ class Route(Model):
     )
     reasons: tuple[str, ...]
     shadow_tier: Word | None = Field(None, description="where the policy that is tried out would have run it")
-
-
-# The steps of the brownout ladder, in their order: what is given up first comes first.
-BrownoutStep = Literal["cheaper_tier", "stale_answers", "longer_deadline", "shed_bulk"]
-
-
-class BrownoutNote(Model):
-    """A step of the brownout ladder that touched a request, or holds while it waits."""
-
-    step: BrownoutStep
-    tier: Word = Field(description="whose queue was too old")
-    age_s: NonNegativeFloat = Field(description="seconds that what was started there had waited")
-    detail: str = Field("", description="what the step did, for people")
+    lowered: BrownoutNote | None = Field(None, description="in a brownout: why it is not the tier that was decided")
 
 
 class Usage(Model):

@@ -13,6 +13,7 @@ from services.router.scoring import Scores
 from services.router.shadow import Shadow
 from services.router.thresholds import Thresholds
 from shared.broker import Broker
+from shared.brownout import Brownout
 from shared.clock import Clock
 from shared.policy import Policy
 
@@ -30,14 +31,19 @@ class Replica:
         cls, policy: Policy, score: Scores, other: tuple[Policy, Scores] | None, broker: Broker, clock: Clock
     ) -> Self:
         """A replica that decides by a policy and a scorer; another pair of them is asked as well."""
-        ledger, health = Ledger(clock), Health(clock)
+        ledger, health, brownouts = Ledger(clock), Health(clock), [Brownout(policy, clock)]
         thresholds = Thresholds(policy.router, ledger, clock)
-        decider = Decider(policy, score, thresholds, health, Caps(policy.router, ledger))
-        shadow = None if other is None else Shadow(trial(*other, ledger, health, clock), ledger)
-        return cls(Router(policy, decider, shadow, clock), News(thresholds, ledger, health, broker, clock), ledger)
+        decider = Decider(policy, score, thresholds, health, Caps(policy.router, ledger), *brownouts)
+        shadow = None
+        if other is not None:
+            tried, its_score = other
+            brownouts.append(Brownout(tried, clock))
+            shadow = Shadow(trial(tried, its_score, ledger, health, brownouts[-1], clock), ledger)
+        news = News(thresholds, ledger, health, brownouts, broker, clock)
+        return cls(Router(policy, decider, shadow, clock), news, ledger)
 
 
-def trial(policy: Policy, score: Scores, ledger: Ledger, health: Health, clock: Clock) -> Decider:
+def trial(policy: Policy, score: Scores, ledger: Ledger, health: Health, brownout: Brownout, clock: Clock) -> Decider:
     """One whose decisions nobody carries out: it goes by the scores it sees itself, and tells and counts nothing."""
     thresholds = Thresholds(policy.router, ledger, clock, alone=True)
-    return Decider(policy, score, thresholds, health, Caps(policy.router, ledger), live=False)
+    return Decider(policy, score, thresholds, health, Caps(policy.router, ledger), brownout, live=False)

@@ -138,9 +138,11 @@ def _decided(policy: Policy, request: Request, embedding: "Embedding | None") ->
     from services.router.assembly import trial
     from services.router.health import Health
     from services.router.ledger import Ledger
+    from shared.brownout import Brownout
 
     clock = SYSTEM_CLOCK
-    return trial(policy, _choice(policy).score, Ledger(clock), Health(clock), clock).decide(request, embedding)
+    ledger, health, brownout = Ledger(clock), Health(clock), Brownout(policy, clock)
+    return trial(policy, _choice(policy).score, ledger, health, brownout, clock).decide(request, embedding)
 
 
 def _embedding(prompt: str, policies: "Sequence[Policy]") -> "Embedding | None":

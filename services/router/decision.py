@@ -1,7 +1,7 @@
 """One decision: the tier a request asks for or deserves, then what trouble and the tenant's limits make of it.
 
 The steps, each of which leaves its reason: pinned, or scored → the tier of that score → if that is in trouble, the next
-stronger one that is well → the tenant's limits.
+stronger one that is well → the tenant's limits → if it would wait too long there, a cheaper one (shared/brownout.py).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from services.router.health import Health
 from services.router.scoring import Scored, Scores
 from services.router.thresholds import Begins, Thresholds
 from services.router.vectors import Embedding
-from shared.events import Request, Route
+from shared.brownout import Brownout
+from shared.events import BrownoutNote, Request, Route
 from shared.policy import Policy
 from shared.telemetry import metrics
 
@@ -31,7 +32,15 @@ class Decider:
     """Decides by one policy; what it has seen is its own, so that a second one can decide beside it."""
 
     def __init__(
-        self, policy: Policy, score: Scores, thresholds: Thresholds, health: Health, caps: Caps, *, live: bool = True
+        self,
+        policy: Policy,
+        score: Scores,
+        thresholds: Thresholds,
+        health: Health,
+        caps: Caps,
+        brownout: Brownout,
+        *,
+        live: bool = True,
     ) -> None:
         """``live``: its decisions are carried out, so they are counted in the metrics."""
         self._policy = policy
@@ -40,6 +49,7 @@ class Decider:
         self._thresholds = thresholds
         self._health = health
         self._caps = caps
+        self._brownout = brownout
         self._live = live
 
     def decide(self, request: Request, embedding: Embedding | None = None) -> Route | Refused:
@@ -69,6 +79,10 @@ class Decider:
             limits = (f"{over}: {f'{tier} instead of {wanted}' if tier != wanted else 'already the lowest'}",)
         elif scored is not None:
             tier, avoided = self._well(request.tenant, tier, scored)
+        lowered: BrownoutNote | None = None
+        if scored is not None:
+            tier, waits, lowered = self._soon(request.tenant, tier)
+            avoided += waits
         self._caps.take(request.tenant, tier)
         return Route(
             tier=tier,
@@ -77,6 +91,7 @@ class Decider:
             scorer=scored.by if scored else None,
             chance=chance if tier == wanted else None,
             reasons=(*reasons, *limits, *avoided),
+            lowered=lowered,
         )
 
     def _deserved(self, request: Request, scored: Scored) -> tuple[str, tuple[str, ...], float]:
@@ -118,6 +133,16 @@ class Decider:
                 self._count(metrics.TIERS_AVOIDED.labels(tier))
                 return name, (f"{tier} is in trouble ({trouble}): {name} instead",)
         return tier, (f"{tier} is in trouble ({trouble}), and nothing stronger will do",)
+
+    def _soon(self, tenant: str, tier: str) -> tuple[str, tuple[str, ...], BrownoutNote | None]:
+        """This tier or, where one waits too long for it, the next cheaper one that is well and may be taken."""
+        for name in self._brownout.cheaper(tier):
+            if self._trouble(name) is None and self._caps.over(tenant, name) is None:
+                note = self._brownout.note("cheaper_tier", tier, f"{name} instead of {tier}")
+                why = f"in {tier} one waits {self._brownout.age_s(tier):.0f} s: {name} instead"
+                self._count(metrics.BROWNOUTS.labels("cheaper_tier", tier))
+                return name, (why,), note
+        return tier, (), None
 
     def _trouble(self, tier: str) -> str | None:
         """What is wrong with a tier: with each of its lanes, that is."""

@@ -34,7 +34,14 @@ class Router:
             route = self._shadow.beside(request, embedding, route)
         freshness = self._freshness.judge(request, embedding)
         metrics.ROUTED.labels(route.tier, freshness.category).inc()
-        routed = RequestRouted(request=request, key=event.key, verdict=event.verdict, route=route, freshness=freshness)
+        routed = RequestRouted(
+            request=request,
+            key=event.key,
+            verdict=event.verdict,
+            route=route,
+            freshness=freshness,
+            brownout=() if route.lowered is None else (route.lowered,),
+        )
         return (routed,)
 
     def _refused(self, event: RequestMissed, refused: Refused) -> ResponseFailed:

@@ -10,9 +10,10 @@ from services.router.health import Health
 from services.router.ledger import Ledger
 from services.router.thresholds import Thresholds
 from shared.broker import Broker
+from shared.brownout import Brownout
 from shared.clock import Clock
 from shared.errors import ForebayError
-from shared.events import Event, LaneThrottled, ResponseCompleted, ResponseLate, RouterScored
+from shared.events import Event, LaneThrottled, QueueAged, ResponseCompleted, ResponseLate, RouterScored
 from shared.publishing import publish
 from shared.telemetry import metrics
 
@@ -23,10 +24,19 @@ EVERY_S: Final = 2.0
 class News:
     """Keeps what decisions hang on up to date."""
 
-    def __init__(self, thresholds: Thresholds, ledger: Ledger, health: Health, broker: Broker, clock: Clock) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        ledger: Ledger,
+        health: Health,
+        brownouts: Sequence[Brownout],
+        broker: Broker,
+        clock: Clock,
+    ) -> None:
         self._thresholds = thresholds
         self._ledger = ledger
         self._health = health
+        self._brownouts = brownouts
         self._broker = broker
         self._clock = clock
 
@@ -41,6 +51,9 @@ class News:
                 self._ledger.spend(event.tenant, event.cost_usd, event.completed_at)
             case LaneThrottled():
                 self._health.heard(event)
+            case QueueAged():
+                for brownout in self._brownouts:
+                    brownout.told(event)
             case _:
                 pass
         return ()

@@ -22,6 +22,7 @@ from services.router.ledger import Ledger
 from services.router.scoring import Scores
 from services.router.vectors import Embedding
 from shared import database
+from shared.brownout import Brownout
 from shared.events import Request, ResponseCompleted, Route, Usage
 from shared.onrecord import request_of
 from shared.policy import Policy
@@ -139,7 +140,7 @@ def replay(rows: Sequence[Stored], policy: Policy, score: Scores) -> Replayed:
         return done
     clock = Then(rows[0].request.accepted_at)
     ledger = Ledger(clock)
-    decider = trial(policy, score, ledger, Health(clock), clock)
+    decider = trial(policy, score, ledger, Health(clock), Brownout(policy, clock), clock)
     prices = _Prices(rows, policy)
     for row in rows:
         clock.turn(row.request.accepted_at)

@@ -83,6 +83,9 @@ ROUTER_SHADOW_COST = Counter(
     "forebay_router_shadow_cost_usd", "Expected cost of what was decided, and of what the other would have", ["policy"]
 )
 
+# the brownout ladder, wherever a step of it touches a request
+BROWNOUTS = Counter("forebay_brownout_touched", "Requests that a step of the brownout ladder touched", ["step", "tier"])
+
 # inference
 CALLS = Counter("forebay_provider_calls", "Calls to a provider", ["tier", "lane", "outcome"])
 CALL_SECONDS = Histogram(

@@ -12,6 +12,7 @@ from services.router.scoring import Rules, Scores
 from services.router.thresholds import Thresholds
 from services.router.vectors import Embedding
 from shared.broker import Broker
+from shared.brownout import Brownout
 from shared.clock import Clock
 from shared.events import Request, ResponseCompleted, Route
 from shared.policy import Policy
@@ -38,7 +39,8 @@ class Deciding:
         self.thresholds = Thresholds(self.policy.router, self.ledger, self.clock, alone=True)
         score = score or Rules(self.policy.router).score
         caps = Caps(self.policy.router, self.ledger)
-        self.decider = Decider(self.policy, score, self.thresholds, self.health, caps)
+        self.brownout = Brownout(self.policy, self.clock)
+        self.decider = Decider(self.policy, score, self.thresholds, self.health, caps, self.brownout)
 
     @property
     def router(self) -> Router:
