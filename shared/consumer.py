@@ -259,6 +259,11 @@ class Consumer(Generic[T]):
         self._settler = _Settler(broker, source=source, clock=clock)
         self._stopping = asyncio.Event()
         self._subscriptions: Sequence[Subscription] = ()
+        self._turns: Fairness | None = None
+
+    def waiting(self) -> int:
+        """Deliveries that this consumer holds and has not begun with; of a queue that is not fair it holds none."""
+        return self._turns.waiting if self._turns else 0
 
     async def run(self) -> None:
         """Consume until :meth:`stop`; a lost connection is waited for. Returns when all that was taken is settled."""
@@ -266,7 +271,7 @@ class Consumer(Generic[T]):
         while not self._stopping.is_set():
             try:
                 async with AsyncExitStack() as stack:
-                    fairness = self._fairness() if self._queue.fair else None
+                    fairness = self._turns = self._fairness() if self._queue.fair else None
                     prefetch = fairness.prefetch if fairness else self._concurrency  # of a side queue as well
                     subscription = await stack.enter_async_context(
                         self._broker.subscribe(self._queue, prefetch=prefetch)
@@ -288,6 +293,7 @@ class Consumer(Generic[T]):
                             await source.hand_back(left, failed=False)
             except* BrokerUnavailable as lost:
                 # Handlers under way were cancelled: the broker hands their deliveries out again.
+                self._turns = None
                 log.warning("will subscribe again", queue=self._queue.name, error=str(lost.exceptions[0]))
                 await self._clock.sleep(pause_s(attempt))
                 attempt += 1

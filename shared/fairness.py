@@ -58,6 +58,11 @@ class Fairness:
         """Deliveries of the queue that this consumer may hold."""
         return self._concurrency + self._window
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that are held and were not begun with."""
+        return len(self._turns)
+
     async def run(
         self, queue: Subscription, sides: Sequence[Subscription]
     ) -> Mapping[Subscription, Sequence[Delivery]]:

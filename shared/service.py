@@ -58,23 +58,23 @@ class Service:
         concurrency: int | None = None,
         decode: Decode[T] = envelope.decode,  # type: ignore[assignment]  # the handler says which event its queue has
         subscribed: Subscribed | None = None,
-    ) -> None:
+    ) -> Consumer[T]:
         """Call ``handler`` for every event of a queue, ``concurrency`` (default: the prefetch) of them at a time.
 
         ``subscribed`` is called before the first of them, and again before the first after a lost connection.
         """
-        self._consumers.append(
-            Consumer(
-                self.broker,
-                queue,
-                handler,
-                source=self.name,
-                decode=decode,
-                concurrency=concurrency or self.settings.prefetch,
-                subscribed=subscribed,
-                clock=self.clock,
-            )
+        consumer = Consumer(
+            self.broker,
+            queue,
+            handler,
+            source=self.name,
+            decode=decode,
+            concurrency=concurrency or self.settings.prefetch,
+            subscribed=subscribed,
+            clock=self.clock,
         )
+        self._consumers.append(consumer)
+        return consumer
 
     def consume_batches(self, limits: Mapping[Queue, int], handler: BatchHandler, *, tick_s: float) -> None:
         """Call ``handler`` once per tick with what has arrived, at most ``limits[queue]`` events of each queue."""

@@ -42,6 +42,9 @@ class Turns(Generic[T]):
         line = self._lines[priority].setdefault(tenant, _Line())
         (line.aside if aside else line.fresh).append(item)
 
+    def __len__(self) -> int:
+        return sum(len(line) for lines in self._lines.values() for line in lines.values())
+
     def next(self) -> T | None:
         """Whose turn it is; None where nobody waits."""
         bulk, interactive = self._lines[BULK], self._lines[INTERACTIVE]

@@ -13,8 +13,11 @@ from services.inference.cascade.cascade import Cascades
 from services.inference.finished import Finished
 from services.inference.handler import Inference
 from services.inference.lanes.lanes import Lanes
+from services.inference.more_time import MoreTime
 from services.inference.shadow import Shadows
+from services.inference.waits import Waits
 from shared.broker import Broker
+from shared.brownout import Brownout
 from shared.cancellation import Cancellations
 from shared.clock import Clock
 from shared.consumer import pause_s
@@ -39,6 +42,8 @@ class Replica:
     finished: Finished
     cancelled: Cancellations
     calls: Calls[Sequence[Event]]
+    waits: Waits
+    brownout: Brownout
 
     @classmethod
     def assemble(cls, policy: Policy, provider: Completes, pool: "Pool", broker: Broker, clock: Clock) -> Self:
@@ -63,7 +68,10 @@ class Replica:
 
         lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
         cancelled = Cancellations(clock)
-        caller = Caller(provider, cancelled, clock, say=say, leave=calls.leave)
+        waits, brownout = Waits(clock), Brownout(policy, clock)
+        caller = Caller(provider, cancelled, waits, clock, say=say, leave=calls.leave)
         cascades = Cascades(policy.tiers, lanes.choice, caller, clock)
-        inference = Inference(lanes.choice, caller, cascades, calls, finished, cancelled, clock)
-        return cls(inference, Shadows(lanes.choice, caller, clock), lanes, finished, cancelled, calls)
+        more_time = MoreTime(policy.brownout, brownout)
+        inference = Inference(lanes.choice, caller, cascades, calls, finished, cancelled, waits, more_time, clock)
+        shadows = Shadows(lanes.choice, caller, clock)
+        return cls(inference, shadows, lanes, finished, cancelled, calls, waits, brownout)

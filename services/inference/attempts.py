@@ -54,7 +54,7 @@ class Attempts:
     @property
     def left_s(self) -> float:
         """Seconds until the request's deadline."""
-        return self._event.request.seconds_left(self._clock.now())
+        return self._event.seconds_left(self._clock.now())
 
     def next(self) -> Candidate:
         """Where to try now.
@@ -64,7 +64,8 @@ class Attempts:
             GaveUp: the time for attempts is over.
         """
         if self.left_s <= 0:
-            raise DeadlineExceeded(f"the deadline {self._event.request.deadline} has passed")
+            more = f", and the {self._event.more_time_s} s more" if self._event.more_time_s else ""
+            raise DeadlineExceeded(f"the deadline {self._event.request.deadline}{more} has passed")
         if self._time_s <= 0:
             raise GaveUp(self._failures[-1], self._terms.give_up_after_s)
         return self._choice.next(self._event.route.tier, self._event.request.model, self._failed_here)

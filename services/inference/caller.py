@@ -11,7 +11,8 @@ import structlog
 from services.inference.completion import Completion
 from services.inference.errors import Cancelled, DeadlineExceeded, ProviderError
 from services.inference.lanes.choice import Candidate
-from services.inference.lanes.gate import Busy
+from services.inference.lanes.gate import Busy, Pass
+from services.inference.waits import Waits
 from shared.clock import Clock
 from shared.errors import ForebayError
 from shared.events import CacheFilled, Event, Request, RequestRouted, ResponseLate
@@ -26,6 +27,7 @@ CHARS_PER_TOKEN: Final = 4
 
 Say = Callable[[Sequence[Event]], Awaitable[None]]
 Leave = Callable[[Coroutine[Any, Any, None]], None]
+Leaves = Callable[[Pass], None]
 
 
 class Completes(Protocol):
@@ -40,13 +42,21 @@ class Caller:
     """Makes calls and counts them."""
 
     def __init__(
-        self, provider: Completes, cancelled: Callable[[UUID], bool], clock: Clock, *, say: Say, leave: Leave
+        self,
+        provider: Completes,
+        cancelled: Callable[[UUID], bool],
+        waits: Waits,
+        clock: Clock,
+        *,
+        say: Say,
+        leave: Leave,
     ) -> None:
-        """``cancelled`` tells whether a request is needed no more, ``say`` publishes events, ``leave`` lets work go on
-        that nobody waits for.
+        """``cancelled`` tells whether a request is needed no more, ``waits`` is told whose turn has come, ``say``
+        publishes events, ``leave`` lets work go on that nobody waits for.
         """
         self._provider = provider
         self._cancelled = cancelled
+        self._waits = waits
         self._clock = clock
         self._say = say
         self._leave = leave
@@ -65,9 +75,9 @@ class Caller:
             Cancelled: the request is needed no more; nothing was spent.
         """
         if math.isinf(left_s):
-            return await self._counted(event.request, on)
+            return await self._counted(event, on)
         left = asyncio.Event()
-        work = asyncio.create_task(self._counted(event.request, on, left))
+        work = asyncio.create_task(self._counted(event, on, left))
         timer = asyncio.create_task(self._clock.sleep(left_s))
         try:
             await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,13 +99,12 @@ class Caller:
             work.cancel()
         raise DeadlineExceeded("the deadline passed during the call")
 
-    async def once(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
-        """One call when the lane lets it, which sets ``left``; raises Busy, Cancelled and ProviderError."""
+    async def once(self, request: Request, on: Candidate, leaves: Leaves = lambda _: None) -> Completion:
+        """One call when the lane lets it, which ``leaves`` is told; raises Busy, Cancelled and ProviderError."""
         self._still_needed(request)
         async with on.gate.call(expected_tokens(request, on.terms), patience_s=on.patience_s) as leave:
             self._still_needed(request)
-            if left is not None:
-                left.set()
+            leaves(leave)
             completion = await self._provider.complete(request, on.terms, on.lane, timeout_s=on.terms.timeout_s)
             leave.tokens = float(completion.usage.input_tokens + completion.usage.output_tokens)
             leave.said = completion.said
@@ -105,9 +114,16 @@ class Caller:
         if self._cancelled(request.id):
             raise Cancelled(f"request {request.id} is needed no more")
 
-    async def _counted(self, request: Request, on: Candidate, left: asyncio.Event | None = None) -> Completion:
+    async def _counted(self, event: RequestRouted, on: Candidate, left: asyncio.Event | None = None) -> Completion:
         try:
-            completion = await self.once(request, on, left)
+            with self._waits.turn(event) as begins:
+
+                def leaves(leave: Pass) -> None:
+                    begins(leave.probe is not None)
+                    if left is not None:
+                        left.set()
+
+                completion = await self.once(event.request, on, leaves)
         except ProviderError as error:
             metrics.CALLS.labels(on.tier, on.lane.name, error.code).inc()
             raise

@@ -17,6 +17,8 @@ from services.inference.errors import Cancelled, DeadlineExceeded, GaveUp, Provi
 from services.inference.finished import Arrived, Finished
 from services.inference.lanes.choice import Candidate, Choice
 from services.inference.lanes.gate import Busy
+from services.inference.more_time import MoreTime, touching
+from services.inference.waits import Waits
 from shared.cancellation import Cancellations
 from shared.clock import Clock
 from shared.errors import ForebayError, Park
@@ -39,6 +41,8 @@ class Inference:
         calls: Calls[Sequence[Event]],
         finished: Finished,
         cancelled: Cancellations,
+        waits: Waits,
+        more_time: MoreTime,
         clock: Clock,
     ) -> None:
         self._choice = choice
@@ -47,6 +51,8 @@ class Inference:
         self._calls = calls
         self._finished = finished
         self._cancelled = cancelled
+        self._waits = waits
+        self._more_time = more_time
         self._clock = clock
 
     async def routed(self, arrived: Arrived) -> Sequence[Event]:
@@ -64,6 +70,10 @@ class Inference:
         return await self._calls.join((event.request.id, event.request.replay), lambda: self._run(event))
 
     async def _run(self, event: RequestRouted) -> Sequence[Event]:
+        with self._waits.in_hand(event):
+            return await self._ended(self._more_time.given(event))
+
+    async def _ended(self, event: RequestRouted) -> Sequence[Event]:
         attempts = Attempts(event, self._choice, self._clock)
         try:
             event, cheaper = await self._cascades.tried(event)
@@ -124,6 +134,7 @@ def _completed(
         attempts=max(1, attempts.calls),
         failures=attempts.failures,
         cascade=event.cascade,
+        brownout=touching(event, now),
         completed_at=now,
         key=event.key,
     )
@@ -146,6 +157,7 @@ def _failed(event: RequestRouted, error: ForebayError, attempts: Attempts, now: 
         failures=attempts.failures,
         tier=event.route.tier,
         route=event.route,
+        brownout=touching(event, now),
         failed_at=now,
         exact=event.exact,
         prompt_at_fault=error.prompt_at_fault,

@@ -62,7 +62,7 @@ class Cascades:
         """The request with what came of it, and the answer where that passed; as it was, where nothing was tried."""
         tier = event.route.tier
         terms = self._choice.terms(tier)
-        left_s = event.request.seconds_left(self._clock.now())
+        left_s = event.seconds_left(self._clock.now())
         if terms.cascade is None or event.cascade is not None or left_s <= 0 or not suits(event.request, terms):
             return event, None
         tries = _Tries(event, terms.cascade, self._choice, self._caller, self._clock, PART * left_s)
