@@ -18,11 +18,12 @@ import structlog
 from services.ingest.backlog import Backlog, Taken
 from services.ingest.buckets import Buckets
 from services.ingest.forecast import Forecast
+from services.ingest.surge import Surge
 from shared import topology
 from shared.broker import Broker
 from shared.clock import Clock
 from shared.errors import BrokerUnavailable, NotNow, Overloaded, Park, TooManyRequests
-from shared.events import Priority, Request, ResponseCompleted, ResponseFailed
+from shared.events import AUTO, BrownoutNote, Priority, Request, ResponseCompleted, ResponseFailed
 from shared.policy import Policy
 from shared.telemetry import metrics
 from shared.topology import Queue
@@ -34,16 +35,23 @@ LATEST_S: Final = 3600.0
 
 
 class Admission:
-    """What one replica of ingest knows of the load, and what it makes of it."""
+    """What one replica of ingest knows of the load, and what it makes of it.
+
+    Attributes:
+        surge: how old the queues are.
+    """
 
     def __init__(self, policy: Policy, broker: Broker, clock: Clock) -> None:
         self._policy = policy.admission
+        self._shed = policy.brownout.shed_bulk
+        self._settle = policy.brownout.settle
         self._tier_of = policy.tier_of
         self._broker = broker
         self._clock = clock
         self._forecast = Forecast(policy.tiers, clock, usual=policy.router.default)
         self._backlog = Backlog(clock, policy.tiers)
         self._buckets = Buckets(policy.admission, clock)
+        self.surge = Surge(policy, broker, clock)
         self._unwritten = 0
         self._changed = asyncio.Event()
         self._before = [*_places(topology.ACCEPTED), *_places(topology.MISSED)]
@@ -51,20 +59,20 @@ class Admission:
 
     # ── who may come in ──
 
-    def admit(self, tenant: str, priority: Priority) -> None:
-        """Take one of the tenant's tokens.
+    def admit(self, tenant: str, priority: Priority, model: str = AUTO) -> None:
+        """Take one of the tenant's tokens for a request that asks for a model.
 
         Raises:
             Overloaded: too many requests wait.
             TooManyRequests: the tenant has sent more than it may, or too many of its own wait.
         """
-        for refusal in (self._closed(), self._crowded(tenant, priority)):
-            if refusal is not None:
-                raise refusal
+        refusal = self._closed() or self._crowded(tenant, priority) or self._browned_out(priority, model)
+        if refusal is not None:
+            raise refusal
         if wait_s := self._buckets.take(tenant):
             raise TooManyRequests(f"tenant {tenant} has sent more requests than it may", after_s=wait_s)
 
-    async def admit_later(self, tenant: str, priority: Priority, stopping: asyncio.Event) -> None:
+    async def admit_later(self, tenant: str, priority: Priority, stopping: asyncio.Event, model: str = AUTO) -> None:
         """Wait until there is room for a request that the broker keeps, then take one of the tenant's tokens.
 
         Raises:
@@ -78,7 +86,7 @@ class Admission:
             await _either(self._changed, stopping)
             if stopping.is_set():
                 raise refusal
-        if (refusal := self._crowded(tenant, priority)) is not None:
+        if (refusal := self._crowded(tenant, priority) or self._browned_out(priority, model)) is not None:
             metrics.HELD_BACK.labels(refusal.code).inc()
             raise Park(str(refusal), after_s=refusal.after_s)
         if self._buckets.take(tenant):
@@ -108,6 +116,22 @@ class Admission:
             message = f"{bulk} bulk requests wait already; {policy.max_queued_bulk} may"
             return Overloaded(message, after_s=self._soon(bulk - policy.max_queued_bulk + 1))
         return None
+
+    def _browned_out(self, priority: Priority, model: str) -> NotNow | None:
+        """Why a bulk request is not let in: what is started now has waited too long already.
+
+        It is over when all that waits now, or has waited as long, has gone, but for the age at which the step ends.
+        """
+        if priority is not Priority.BULK or self._shed is None:
+            return None
+        tier = self._tier_of(model)
+        note = self.surge.note("shed_bulk", self._forecast.shares(tier))
+        if note is None:
+            return None
+        metrics.BROWNOUTS.labels(note.step, note.tier).inc()
+        left_s = max(self._forecast.wait(tier).queued_s, note.age_s) - self._settle * self._shed.from_s
+        message = f"bulk requests have to wait: what is started in {note.tier} now has waited {note.age_s:.0f} s"
+        return Overloaded(message, after_s=min(max(SOONEST_S, left_s), LATEST_S))
 
     def _soon(self, requests: float) -> float:
         """Seconds in which so many requests are finished, as far as anybody can tell."""
@@ -151,6 +175,11 @@ class Admission:
             return math.ceil(self._forecast.wait(taken.tier).service_s * 1000)
         return math.ceil(self._forecast.wait(None).total_s * 1000)
 
+    def brownout(self, request_id: UUID) -> Sequence[BrownoutNote]:
+        """The steps of the brownout ladder that hold while a request waits."""
+        taken = self._backlog.get(request_id)
+        return self.surge.notes(self._forecast.shares(taken.tier if taken else None))
+
     # ── looking ──
 
     def subscribed(self) -> None:
@@ -174,6 +203,7 @@ class Admission:
             return sum(seen[place].ready for place in places)
 
         self._forecast.looked(ready(self._before), {tier: ready(places) for tier, places in self._tiers.items()})
+        self.surge.looked({tier: self._forecast.ahead(tier) for tier in self._tiers})
         self._unwritten = ready([topology.RECORDS])
         self._buckets.replicas = max(1, seen[topology.SUBMITTED].consumers)
         self._backlog.forget_old()

@@ -104,7 +104,7 @@ class AmqpDoor:
             raise IdempotencyConflict("this message_id was used before, with another body", pointer="message_id")
         new = self._results.digest_of(request_id) is None and not self._results.finished(request_id)
         if new:  # one that was taken before has had its turn
-            await self._admission.admit_later(tenant, urgency, self._stopping)
+            await self._admission.admit_later(tenant, urgency, self._stopping, submission.model)
         event = self._intake.accept(
             submission, request_id=request_id, tenant=tenant, priority=urgency, reply=reply, cache_control=said
         )

@@ -65,7 +65,7 @@ class Forecast:
 
     def wait(self, tier: str | None) -> Wait:
         """What a request can expect that is taken now; ``tier`` is the one it names."""
-        shares = self._shares if tier is None else {tier: 1.0}
+        shares = self.shares(tier)
         return Wait(
             sum(share * self._tiers[name].wait_s for name, share in shares.items()),
             sum(share * self._served_in(name) for name, share in shares.items()),
@@ -76,17 +76,25 @@ class Forecast:
         known = self._service_s
         return known.get(tier, sum(known.values()) / len(known) if known else FIRST_GUESS_S)
 
+    def shares(self, tier: str | None) -> Mapping[str, float]:
+        """How likely a request is to run at each tier; ``tier`` is the one it names."""
+        return self._shares if tier is None else {tier: 1.0}
+
+    def ahead(self, tier: str) -> float:
+        """Requests that wait for a tier, those included that are not routed yet."""
+        return self._tiers[tier].ahead
+
     def took(self, tier: str | None) -> None:
         """A request was taken."""
         self._all.came()
-        shares = self._shares if tier is None else {tier: 1.0}
+        shares = self.shares(tier)
         for name, share in shares.items():
             self._tiers[name].came(self._bought * share)
 
     def withdrew(self, tier: str | None) -> None:
         """It was not taken after all."""
         self._all.came(-1.0)
-        shares = self._shares if tier is None else {tier: 1.0}
+        shares = self.shares(tier)
         for name, share in shares.items():
             self._tiers[name].came(-self._bought * share)
 

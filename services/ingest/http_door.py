@@ -116,7 +116,7 @@ class HttpDoor:
         event = self._intake.accept(
             submission, request_id=request_id, tenant=tenant, priority=priority, cache_control=said
         )
-        self._admission.admit(tenant, priority)
+        self._admission.admit(tenant, priority, submission.model)
         self._admission.took(event.request)
         self._results.admitted(event.request)  # before the confirm: another post with this key may come meanwhile
         try:
@@ -164,6 +164,7 @@ class HttpDoor:
         shown = view(request_id, result, self._clock.now())
         if shown.status == "queued":
             shown.estimated_wait_ms = self._admission.estimate_ms(request_id)
+            shown.brownout = list(self._admission.brownout(request_id))
         return shown
 
     async def show(self, request_id: UUID, tenant: TenantHeader = None) -> Response:

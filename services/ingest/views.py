@@ -7,7 +7,18 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from shared.events import CANCELLED, Attempt, CacheVerdict, Cascaded, Freshness, ResponseCompleted, Result, Route, Usage
+from shared.events import (
+    CANCELLED,
+    Attempt,
+    BrownoutNote,
+    CacheVerdict,
+    Cascaded,
+    Freshness,
+    ResponseCompleted,
+    Result,
+    Route,
+    Usage,
+)
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -66,6 +77,11 @@ class RequestView(BaseModel):
     latency_ms: float | None = Field(None, description="milliseconds from acceptance to completion")
     cache: Cached | None = None
     cascade: Cascaded | None = Field(None, description="what came of trying cheaper tiers first")
+    brownout: list[BrownoutNote] = Field(
+        default_factory=list,
+        description="steps of the brownout ladder that touched it, because others waited too long; while queued: those "
+        "that hold now",
+    )
     error: Failure | None = None
     accepted_at: AwareDatetime | None = None
     completed_at: AwareDatetime | None = None
@@ -95,6 +111,7 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
                 tier=result.tier,
                 failures=list(result.failures),
                 route=result.route,
+                brownout=list(result.brownout),
                 error=None if cancelled else failure,
                 accepted_at=result.accepted_at,
                 completed_at=result.failed_at,
@@ -104,7 +121,7 @@ def view(request_id: UUID, result: Result | None, now: datetime) -> RequestView:
 
 _COPIED = {
     *("output_text", "model", "source", "tier", "route", "freshness", "usage", "finish_reason", "cost_usd"),
-    *("saved_usd", "lane", "failures", "cascade", "accepted_at", "completed_at", "metadata"),
+    *("saved_usd", "lane", "failures", "cascade", "brownout", "accepted_at", "completed_at", "metadata"),
 }
 
 

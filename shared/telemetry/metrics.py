@@ -84,6 +84,10 @@ ROUTER_SHADOW_COST = Counter(
 )
 
 # the brownout ladder, wherever a step of it touches a request
+QUEUE_AGE = Gauge(
+    "forebay_queue_age_seconds", "How long what is started now had waited, as ingest tells everybody", ["tier"]
+)
+BROWNOUT_STEPS = Gauge("forebay_brownout_steps", "Steps of the brownout ladder that hold, 0 to 4", ["tier"])
 BROWNOUTS = Counter("forebay_brownout_touched", "Requests that a step of the brownout ladder touched", ["step", "tier"])
 
 # inference

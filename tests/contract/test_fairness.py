@@ -176,3 +176,15 @@ async def test_while_nobody_has_many_nothing_is_moved(queue: Broker) -> None:
         desk.open.set()
         await desk.saw(20)
     assert {each.routing_key for each in desk.seen} == {"work.a"}
+
+
+async def test_a_consumer_tells_how_many_it_holds_and_has_not_begun_with(queue: Broker) -> None:
+    await queue.publish(backlog("hog", 9))
+    async with at_work(queue, desk := Desk()) as consumer:
+        await in_view(queue)
+        while consumer.waiting() < 9 - AT_ONCE:
+            await asyncio.sleep(0)
+        assert consumer.waiting() == 9 - AT_ONCE
+        desk.open.set()
+        await desk.saw(9)
+        assert consumer.waiting() == 0

@@ -1,26 +1,19 @@
 """The ladder: its steps for ages of any kind, and what replicas make of what they are told."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.brownout import GONE_S, Brownout, Ladder
-from shared.events import QueueAged
 from shared.policy.brownout import LADDER
 from tests.support import make
+from tests.support.brownout import LADDER as WHOLE_LADDER
+from tests.support.brownout import ONE, OTHER, aged
 from tests.support.clock import ManualClock
 from tests.support.routers import LADDER as THREE_TIERS
 
-ONE, OTHER = UUID(int=1), UUID(int=2)
-WHOLE: dict[str, Any] = {
-    "cheaper_tier": {"from": "10s"},
-    "stale_answers": {"from": "30s", "up_to": "1h"},
-    "longer_deadline": {"from": "60s", "by": "5m"},
-    "shed_bulk": {"from": "2m"},
-}
 ladders = st.builds(
     lambda ages, settle: (dict(zip(LADDER, sorted(ages), strict=False)), settle),
     st.lists(st.floats(1, 1000), min_size=1, max_size=len(LADDER)),
@@ -29,12 +22,8 @@ ladders = st.builds(
 ages = st.lists(st.floats(0, 2000), min_size=1)
 
 
-def aged(replica: UUID = ONE, /, **ages: float) -> QueueAged:
-    return QueueAged(telling_id=make.new_id(), replica=replica, ages=ages)
-
-
 def brownout(clock: ManualClock, **policy: Any) -> Brownout:
-    return Brownout(make.policy(brownout=WHOLE, **policy), clock)
+    return Brownout(make.policy(brownout=WHOLE_LADDER, **policy), clock)
 
 
 @given(ladders, ages)

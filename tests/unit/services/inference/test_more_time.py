@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -16,7 +15,6 @@ from shared.events import (
     BrownoutNote,
     Event,
     LaneThrottled,
-    QueueAged,
     Request,
     RequestRouted,
     ResponseCompleted,
@@ -26,6 +24,7 @@ from shared.events import (
 from shared.memory import MemoryBroker
 from shared.policy.tiers import Lane, Tier
 from tests.support import make
+from tests.support.brownout import ONE, aged
 from tests.support.clock import START, ManualClock, settled
 from tests.support.pool import FakePool
 
@@ -52,7 +51,7 @@ class It:
         self.replica = Replica.assemble(
             make.policy(brownout=LADDER), self.provider, FakePool().as_pool, MemoryBroker(), self.clock
         )
-        self.replica.brownout.told(QueueAged(telling_id=make.new_id(), replica=UUID(int=1), ages=ages))
+        self.replica.brownout.told(aged(ONE, **ages))
 
     async def run(self, event: RequestRouted) -> "asyncio.Task[Sequence[Event]]":
         task = asyncio.create_task(self.replica.inference.routed(Arrived(event, again=False)))
@@ -127,7 +126,7 @@ async def test_it_is_given_once_and_kept_while_the_request_is_put_aside() -> Non
     assert isinstance(event, RequestRouted)
     assert event.more_time_s == BY_S
     it.clock.skip(20 + BY_S)  # the brownout goes on, and its time is over all the same
-    it.replica.brownout.told(QueueAged(telling_id=make.new_id(), replica=UUID(int=1), ages={"light": 65.0}))
+    it.replica.brownout.told(aged(light=65.0))
     (outcome,) = await (await it.run(event))
     assert isinstance(outcome, ResponseFailed)
     assert outcome.message.endswith("and the 300 s more has passed")

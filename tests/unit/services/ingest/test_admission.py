@@ -8,12 +8,15 @@ from prometheus_client import REGISTRY
 
 from services.ingest.admission import LATEST_S, LOOK_S, Admission
 from services.ingest.backlog import FORGOTTEN_S
+from shared import envelope
+from shared.background import background
 from shared.broker import Message
-from shared.errors import Overloaded, TooManyRequests
-from shared.events import Priority, Request
-from shared.topology import RECORDS, SUBMITTED, Queue, routed
+from shared.errors import Overloaded, Park, TooManyRequests
+from shared.events import Priority, QueueAged, Request
+from shared.topology import ACCEPTED, RECORDS, SUBMITTED, Queue, routed
 from tests.support import make
 from tests.support.broker import WatchedBroker
+from tests.support.brownout import aged
 from tests.support.clock import ManualClock, settled
 
 
@@ -23,7 +26,8 @@ class Gate:
     def __init__(self, broker: WatchedBroker, **admission: Any) -> None:
         self.broker = broker
         self.clock = ManualClock()
-        self.admission = Admission(make.policy(admission=admission), broker, self.clock)
+        rules = make.policy(admission=admission, brownout={"shed_bulk": {"from": "2m"}})
+        self.admission = Admission(rules, broker, self.clock)
 
     @classmethod
     async def opened(cls, **admission: Any) -> "Gate":
@@ -32,12 +36,15 @@ class Gate:
     async def fill(self, queue: Queue, messages: int) -> None:
         await self.broker.publish([Message("", queue.name, b"")] * messages)
 
+    async def hear(self, **ages: float) -> None:
+        await self.admission.surge.heard(aged(**ages))
+
     async def look(self) -> None:
         await self.admission._look()
 
     def take(self, **changes: Any) -> Request:
         request = make.request(**changes)
-        self.admission.admit(request.tenant, request.priority)
+        self.admission.admit(request.tenant, request.priority, request.model)
         self.admission.took(request)
         return request
 
@@ -141,6 +148,57 @@ async def test_while_the_broker_is_away_the_last_look_counts_and_looking_goes_on
     await gate.clock.advance(LOOK_S)
     gate.take()
     watching.cancel()
+
+
+async def test_bulk_is_refused_while_what_starts_has_waited_too_long() -> None:
+    gate = await Gate.opened()
+    gate.take(priority=Priority.BULK)
+    await gate.hear(light=130.0)
+    with pytest.raises(Overloaded, match="what is started in light now has waited 130 s") as refused:
+        gate.take(priority=Priority.BULK)
+    assert refused.value.after_s == 130 - 60  # at half of the step's age it ends
+    request = gate.take()
+    (note,) = gate.admission.brownout(request.id)
+    assert (note.step, note.tier, note.age_s) == ("shed_bulk", "light", 130.0)
+    gate.take(priority=Priority.BULK, model="premium")  # which waits for nobody
+    await gate.hear(light=59.0)
+    gate.take(priority=Priority.BULK)
+
+
+async def test_bulk_is_told_to_come_back_when_those_who_wait_now_are_gone() -> None:
+    gate = await Gate.opened()
+    await gate.fill(routed("light"), 2000)
+    await gate.look()
+    for _ in range(20):  # two a second
+        await gate.clock.advance(LOOK_S)
+        for _ in range(2):
+            gate.admission.finished(make.completed())
+        await gate.look()
+    await gate.hear(light=130.0)
+    with pytest.raises(Overloaded) as refused:
+        gate.take(priority=Priority.BULK)
+    assert refused.value.after_s == pytest.approx(2000 / 2 - 60)
+
+
+async def test_bulk_at_the_other_door_is_put_aside_meanwhile() -> None:
+    gate = await Gate.opened()
+    await gate.hear(light=130.0)
+    with pytest.raises(Park) as parked:
+        await gate.admission.admit_later("acme", Priority.BULK, asyncio.Event())
+    assert parked.value.after_s == 70
+    await gate.admission.admit_later("acme", Priority.INTERACTIVE, asyncio.Event())
+
+
+async def test_what_is_not_routed_yet_waits_for_the_tier_it_will_likely_run_on() -> None:
+    gate = await Gate.opened()
+    await gate.fill(ACCEPTED, 10)
+    async with background(gate.admission.surge.tell, name="surge", clock=gate.clock):
+        for _ in range(20):
+            await gate.look()
+            await gate.clock.advance(LOOK_S)
+    told = [envelope.decode(message) for message in gate.broker.published if message.routing_key == "queue.aged"]
+    assert isinstance(told[-1], QueueAged)
+    assert told[-1].ages == {"light": pytest.approx(20, abs=2)}
 
 
 def too_low_by(at_least_s: float) -> float:

@@ -27,6 +27,7 @@ from shared.policy import Policy
 from shared.topology import CANCELLATIONS
 from tests.support import make
 from tests.support.broker import WatchedBroker
+from tests.support.brownout import aged
 from tests.support.clock import START, ManualClock, settled
 from tests.support.pool import FakePool
 
@@ -459,3 +460,18 @@ async def test_a_cancellation_that_reaches_nobody_is_to_be_said_again(house: Hou
     response = await house.client.post(f"/v1/requests/{request_id}/cancel")
     problem(response, 503, "broker_unavailable")
     assert int(response.headers["retry-after"]) > 0
+
+
+async def test_who_is_taken_in_a_brownout_is_told_and_bulk_is_not_taken() -> None:
+    async with opened(brownout={"cheaper_tier": {"from": "10s"}, "shed_bulk": {"from": "2m"}}) as house:
+        assert (await house.post()).json()["brownout"] == []
+        await house.admission.surge.heard(aged(light=130.0))
+        shown = (await house.post()).json()
+        assert [(note["step"], note["age_s"]) for note in shown["brownout"]] == [
+            ("cheaper_tier", 130.0),
+            ("shed_bulk", 130.0),
+        ]
+        assert (await house.get(shown["id"])).json()["brownout"] == shown["brownout"]
+        refused = await house.post(Forebay_Priority="bulk")
+        problem(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "70"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.views import cache_headers, view
-from shared.events import Attempt, CacheHit, CacheVerdict
+from shared.events import Attempt, BrownoutNote, CacheHit, CacheVerdict
 from tests.support import make
 from tests.support.clock import START
 
@@ -176,3 +176,9 @@ def test_the_way_to_an_answer_is_shown() -> None:
     shown = view(make.new_id(), make.completed(lane="second", failures=(failed,)), START)
     assert (shown.lane, shown.failures) == ("second", [failed])
     assert view(make.new_id(), make.failed(failures=(failed,)), START).failures == [failed]
+
+
+def test_the_steps_of_a_brownout_that_touched_it_are_shown_with_an_answer_and_with_a_failure() -> None:
+    note = BrownoutNote(step="longer_deadline", tier="premium", age_s=65.0, detail="up to 300 s after its deadline")
+    for result in (make.completed(brownout=(note,)), make.failed(brownout=(note,))):
+        assert view(result.request_id, result, START).brownout == [note]

@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from shared.events import LaneThrottled, QueueAged, RequestRouted
+from shared.events import LaneThrottled, RequestRouted
 from tests.support import make
 from tests.support.broker import WatchedBroker
+from tests.support.brownout import ONE, aged
 from tests.support.clock import ManualClock
 from tests.support.routers import LADDER, Deciding, replica_of
 
@@ -17,13 +18,9 @@ HARD = "please prove it for my own function, my friend"  # of the strongest
 RULES: dict[str, Any] = {"brownout": {"cheaper_tier": {"from": "10s"}}, **LADDER}
 
 
-def aged(**ages: float) -> QueueAged:
-    return QueueAged(telling_id=uuid4(), replica=UUID(int=1), ages=ages)
-
-
 def deciding(ages: dict[str, float], **policy: Any) -> Deciding:
     it = Deciding(make.policy(**RULES | policy))
-    it.brownout.told(aged(**ages))
+    it.brownout.told(aged(ONE, **ages))
     return it
 
 
