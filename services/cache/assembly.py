@@ -23,6 +23,7 @@ from services.cache.selection import Forgotten
 from services.cache.trending import Trending
 from services.cache.warming import Warming
 from shared.background import background
+from shared.brownout import Brownout
 from shared.clock import Clock
 from shared.embedding.builtin import Embedder
 from shared.embedding.remote import RemoteEmbedder
@@ -60,9 +61,10 @@ class Cache:
         audits = Audits(rules.audit, lessons, judge.groups, reader.embed, clock)
         shadows = Shadows(policy, search, reader.embed, clock)
         forgotten, trending = Forgotten(clock), Trending(policy.trends, clock)
-        parts = Parts(Eligible(rules.never), front, in_flight, search, judge, audits, shadows, forgotten, trending)
+        eligible, brownout = Eligible(rules.never), Brownout(policy, clock)
+        parts = Parts(eligible, front, in_flight, search, judge, audits, shadows, forgotten, trending, brownout)
         handler = CacheHandler(policy, parts, clock)
-        news = News(policy, forgotten, trending, front, in_flight, audits, shadows)
+        news = News(policy, forgotten, trending, front, in_flight, audits, shadows, brownout)
         return cls(
             handler=handler,
             news=news,

@@ -1,5 +1,6 @@
 """One request at the cache, tier by tier: the same prompt, one in flight, a near entry that is verified, or a miss."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,11 +19,14 @@ from services.cache.scope import cache_key
 from services.cache.search import UNREADABLE, Found, Search, embedded
 from services.cache.selection import Forgotten
 from services.cache.trending import TRENDING, Trending
+from shared.brownout import Brownout
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable
 from shared.embedding.builtin import Vectors
 from shared.errors import Park
 from shared.events import (
+    AUTO,
+    BrownoutNote,
     CacheHit,
     CacheKey,
     CacheVerdict,
@@ -58,6 +62,7 @@ class Parts:
     shadows: Shadows
     forgotten: Forgotten
     trending: Trending
+    brownout: Brownout
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class CacheHandler:
     def __init__(self, policy: Policy, parts: Parts, clock: Clock) -> None:
         self._policy = policy.cache
         self._freshness = policy.freshness
+        self._stale_answers = policy.brownout.stale_answers
         self._threshold_of = policy.threshold_of
         self._parts = parts
         self._clock = clock
@@ -282,18 +288,56 @@ class CacheHandler:
     def _keeps(self, request: Request, entry: Entry) -> bool:
         """Whether an entry is usable, whatever is trending."""
         now, most = self._clock.now(), request.cache_control.max_age_s
-        age_s, longest = entry.age_s(now), self._freshness.longest_of(entry.category, request.tenant)
-        young = now < entry.keep_until and (most is None or age_s <= most) and (longest is None or age_s < longest)
         return (
-            young
+            now < entry.keep_until
+            and (most is None or entry.age_s(now) <= most)
             and entry not in self._parts.forgotten
-            and (now < entry.expires_at or self._parts.shadows.renews(entry))
+            and (self._in_time(request, entry, now) or self._for_want_of_better(request, entry, now))
         )
+
+    def _in_time(self, request: Request, entry: Entry, now: datetime) -> bool:
+        """Whether an entry is fresh, or stale for so short that it is served while a new answer is bought."""
+        longest = self._freshness.longest_of(entry.category, request.tenant)
+        if longest is not None and entry.age_s(now) >= longest:
+            return False
+        past_s = (now - entry.expires_at).total_seconds()
+        # An entry that is kept for brownouts too does not tell for how long it may be served without one.
+        renewable = self._stale_answers is None or past_s < self._freshness.stale_s(entry.category)
+        return past_s < 0 or (renewable and self._parts.shadows.renews(entry))
+
+    def _for_want_of_better(self, request: Request, entry: Entry, now: datetime) -> bool:
+        """Whether an expired entry is served because a new answer would take too long, as the operator allows.
+
+        Not to who says how old an answer may be: without ``max-stale`` such a client wants none that is stale (RFC
+        9111, section 5.2.1.1).
+        """
+        rung = self._stale_answers
+        if rung is None or request.cache_control.max_age_s is not None:
+            return False
+        past_s = self._past_s(request, entry, now)
+        return past_s < rung.up_to and "stale_answers" in self._parts.brownout.steps(self._next_tier(request, entry))
+
+    def _past_s(self, request: Request, entry: Entry, now: datetime) -> float:
+        """Seconds since an entry has expired, by its own time or that of who asks; infinite where it wants none."""
+        past_s = (now - entry.expires_at).total_seconds()
+        if entry.category not in self._freshness.categories:
+            return past_s
+        ttl_s = self._freshness.ttl_of(entry.category, request.tenant)
+        return max(past_s, entry.age_s(now) - ttl_s) if ttl_s else math.inf
+
+    def _next_tier(self, request: Request, entry: Entry) -> str:
+        """Where a new answer would be bought, as far as that can be told: at the tier of the last one, or the cheaper
+        one that a brownout sends those to who name none.
+        """
+        cheaper = self._parts.brownout.cheaper(entry.tier) if request.model == AUTO else ()
+        return cheaper[0] if cheaper else entry.tier
 
     def _young(self, request: Request, answer: ResponseCompleted) -> bool:
         """Whether the answer of one in flight is young enough for who asks, its category and its topic."""
         age_s, most = _answered_s(answer, self._clock.now()), request.cache_control.max_age_s
         if most is not None and age_s > most:
+            return False
+        if most is not None and any(note.step == "stale_answers" for note in answer.brownout):
             return False
         if answer.answer_of is not None and answer.freshness is not None:  # that of an entry, which may be any age
             longest = self._freshness.longest_of(answer.freshness.category, request.tenant)
@@ -318,9 +362,21 @@ class CacheHandler:
             hit=CacheHit.model_validate(entry, from_attributes=True),
             similarity=entry.similarity,
             verdict=self._verdict_of(considered),
+            brownout=self._stale(request, entry),
         )
         extra: Sequence[Event] = self._parts.shadows.refresh(request, key, entry)
         return completed, *(extra or self._parts.shadows.audit(request, key, considered))
+
+    def _stale(self, request: Request, entry: Entry) -> tuple[BrownoutNote, ...]:
+        """The note for an entry that is served though its time is over and no new answer is on its way."""
+        now = self._clock.now()
+        if self._in_time(request, entry, now):
+            return ()
+        tier = self._next_tier(request, entry)
+        metrics.BROWNOUTS.labels("stale_answers", tier).inc()
+        expired = f"expired {self._past_s(request, entry, now):.0f} s ago"
+        age_s = round(self._parts.brownout.age_s(tier), 1)
+        return (BrownoutNote(step="stale_answers", tier=tier, age_s=age_s, detail=expired),)
 
     def _shared(
         self, request: Request, key: CacheKey, answer: ResponseCompleted, similarity: float
@@ -341,6 +397,7 @@ class CacheHandler:
             saved_usd=answer.cost_usd or answer.saved_usd,
             leader_id=answer.request_id,
             similarity=similarity,
+            brownout=tuple(note for note in answer.brownout if note.step != "longer_deadline"),
             verdict=CacheVerdict(
                 tier="in_flight",
                 reason=SAME_PROMPT if same else VERIFIED,

@@ -33,7 +33,8 @@ class Entry:
 
     Attributes:
         expires_at: until when it is fresh.
-        keep_until: until when it may be served at all; later where the policy allows stale answers for a while.
+        keep_until: until when it may be served at all; later where the policy allows stale answers, for a while or in a
+            brownout.
         hits: how often it was served, by what has been counted; good and bad are what audits said.
     """
 

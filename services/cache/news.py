@@ -10,11 +10,13 @@ from services.cache.learning.shadows import Shadows
 from services.cache.lookup import Entry
 from services.cache.selection import Forgotten, Meant, concerns
 from services.cache.trending import Trending
+from shared.brownout import Brownout
 from shared.events import (
     CacheAudited,
     CacheFilled,
     CacheInvalidate,
     Event,
+    QueueAged,
     ResponseCompleted,
     ResponseFailed,
     ShadowRequested,
@@ -40,6 +42,7 @@ class News:
         in_flight: InFlight,
         audits: Audits,
         shadows: Shadows,
+        brownout: Brownout,
     ) -> None:
         self._policy = policy
         self._forgotten = forgotten
@@ -48,6 +51,7 @@ class News:
         self._in_flight = in_flight
         self._audits = audits
         self._shadows = shadows
+        self._brownout = brownout
         self.behind = True
 
     def subscribed(self) -> None:
@@ -86,6 +90,8 @@ class News:
                 self._trending.heard(event)
             case ShadowRequested():
                 self._shadows.heard(event)
+            case QueueAged():
+                self._brownout.told(event)
             case _:
                 pass
         return ()

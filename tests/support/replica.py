@@ -22,6 +22,7 @@ from services.cache.search import Search
 from services.cache.selection import Forgotten
 from services.cache.trending import Trending
 from services.cache.warming import Warming
+from shared.brownout import Brownout
 from shared.database import DatabaseUnavailable
 from shared.embedding.builtin import Vectors
 from shared.events import (
@@ -256,6 +257,7 @@ class Replica:
         self.shadows = Shadows(self.policy, self.search, self.embedder.compare, self.clock)
         self.forgotten = Forgotten(self.clock)
         self.trending = Trending(self.policy.trends, self.clock)
+        self.brownout = Brownout(self.policy, self.clock)
         parts = Parts(
             Eligible(rules.never),
             self.front,
@@ -266,10 +268,18 @@ class Replica:
             self.shadows,
             self.forgotten,
             self.trending,
+            self.brownout,
         )
         self.handler = CacheHandler(self.policy, parts, self.clock)
         self.news = News(
-            self.policy, self.forgotten, self.trending, self.front, self.in_flight, self.audits, self.shadows
+            self.policy,
+            self.forgotten,
+            self.trending,
+            self.front,
+            self.in_flight,
+            self.audits,
+            self.shadows,
+            self.brownout,
         )
         self.warming = Warming(self.policy, self.search, self.clock)
         self.events: list[Event] = []
