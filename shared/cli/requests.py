@@ -225,6 +225,8 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
         err.print(f"[red]{failure['code']}[/red]: {escape(failure['message'])}", highlight=False)
     for warning in shown.get("warnings", ()):
         err.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
+    for note in shown.get("brownout", ()):
+        err.print(f"[yellow]{escape(_browned_out(note))}[/yellow]", highlight=False)
     facts = [f"{shown['status']}", shown["id"]]
     if shown.get("source"):
         facts.append(f"from {shown['source']}")
@@ -240,3 +242,9 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     err.print(f"[dim]{'  ·  '.join(facts)}[/dim]", highlight=False, soft_wrap=True)
     if shown["status"] == "failed":
         raise typer.Exit(1)
+
+
+def _browned_out(note: dict[str, Any]) -> str:
+    """A step of the brownout ladder in a sentence."""
+    detail = f": {note['detail']}" if note.get("detail") else ""
+    return f"brownout, {note['step']}{detail} (the queue of {note['tier']} was {note['age_s']:.0f} s old)"

@@ -1,4 +1,4 @@
-"""``forebay rate``."""
+"""``forebay rate`` and ``forebay result``."""
 
 import json
 from collections.abc import Callable
@@ -35,3 +35,13 @@ def test_a_request_without_an_answer_is_said_in_a_line(cli: Cli, services: Servi
 def test_a_quality_that_is_none_is_not_sent(cli: Cli, services: Services, quality: str) -> None:
     assert cli("rate", "--", ID, quality).exit_code == 2
     assert services.asked == []
+
+
+def test_the_steps_of_a_brownout_are_told_beside_an_answer(cli: Cli, services: Services) -> None:
+    note = {"step": "cheaper_tier", "tier": "premium", "age_s": 42.4, "detail": "light instead of premium"}
+    shown = {"id": ID, "status": "completed", "output_text": "Paris.", "brownout": [note]}
+    services.answer(f"GET /v1/requests/{ID}", shown)
+    ended = cli("result", ID)
+    assert ended.stdout.strip() == "Paris."
+    said = "brownout, cheaper_tier: light instead of premium (the queue of premium was 42 s old)"
+    assert said in " ".join(ended.stderr.split())
