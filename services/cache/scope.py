@@ -17,7 +17,7 @@ from shared.events import CacheKey, Request
 HARMLESS: Final = frozenset(
     (
         *("id", "priority", "accepted_at", "digest", "reply", "cache_control"),
-        *("metadata", "deadline", "webhook_url", "input", "tenant", "replay"),
+        *("metadata", "deadline", "firm_deadline", "webhook_url", "input", "tenant", "replay"),
     )
 )
 
