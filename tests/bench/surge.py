@@ -37,7 +37,7 @@ QUICKLY: Final = ("monolith", "forebay")
 WARMING: Final = 8
 LEAD_S: Final = 3.0
 # The writer's tick, and what stands before the disk.
-WRITTEN_AFTER_S: Final = 3.0
+WRITTEN_AFTER_S: Final = 5.0
 KEY: Final = "bench"
 OURS: Final = "forebay"
 

@@ -213,9 +213,9 @@ DESIGNS: Final = (
     Design("forebay", "Forebay", "forebay", partial(forebay, told={}), queued=True, migrated=True),
     Design(
         "forebay_slow",
-        "Forebay, a tick of 1 s",
+        "Forebay, a tick of 2 s",
         "forebay",
-        partial(forebay, told={"FOREBAY_TICK_MS": "1000"}),
+        partial(forebay, told={"FOREBAY_TICK_MS": "2000"}),
         queued=True,
         migrated=True,
     ),

@@ -30,6 +30,9 @@ HEADINGS: Final = (
 )
 # Of a logarithmic axis: from a millisecond to half a minute.
 SHOWN_MS: Final = (1, 30_000)
+# Seconds that are shown before the surge, and after the load's end.
+BEFORE_S: Final = 30
+AFTER_S: Final = 50
 
 
 def fates(axes: Axes, run: Mapping[str, Any], top: float) -> None:
@@ -81,10 +84,10 @@ def picture(runs: Sequence[Mapping[str, Any]]) -> Figure:
         axes.tick_params(labelsize=8, colors=INK)
         axes.set_axisbelow(True)
     for axes, heading in zip(grid[0], HEADINGS, strict=True):
-        axes.annotate(heading, (0, 1.22), xycoords="axes fraction", fontsize=9, color=INK)
+        axes.annotate(heading, (0, 1.25), xycoords="axes fraction", fontsize=9, color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("seconds since the surge began", fontsize=8, color=INK)
-    grid[0, 0].set_xlim(-30, course["end_s"] - course["surge_s"] + 30)
+    grid[0, 0].set_xlim(-BEFORE_S, course["end_s"] - course["surge_s"] + AFTER_S)
     handles = [mpl.patches.Patch(color=colour, label=label) for label, colour in FATES.values()]
     handles.append(mpl.patches.Patch(color=SURGE, label=f"{course['factor']} times the users"))
     figure.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
