@@ -72,6 +72,11 @@ class Subscription(Protocol):
         """Whether its connection is gone; what was unacknowledged comes again to somebody."""
         ...
 
+    @property
+    def here(self) -> int:
+        """Deliveries that can be taken without waiting."""
+        ...
+
     async def take(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one delivery and return up to ``limit`` of them, oldest first.
 

@@ -19,7 +19,7 @@ Of a publish without a confirm nobody can tell whether it arrived, so a copy may
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -356,7 +356,11 @@ class Consumer(Generic[T]):
 
 
 class BatchConsumer:
-    """Hands over what has arrived on some queues, once per tick, until told to stop."""
+    """Hands over what has arrived on some queues, once per tick, until told to stop.
+
+    What arrives after a rest is handed over at the next tick, and then there is a rest: until it is over, only as much
+    as a batch can hold is worth a tick. So there are about as many batches while little arrives as while much does.
+    """
 
     def __init__(
         self,
@@ -366,18 +370,21 @@ class BatchConsumer:
         *,
         source: str,
         tick_s: float,
+        rest_s: float = 0.0,
         tick_bytes: int,
         prefetch: int,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Take at most ``limits[queue]`` events of each queue per tick of ``tick_s`` seconds.
 
-        Of a queue whose messages are large the tick takes no more once it has ``tick_bytes`` of them.
+        Of a queue whose messages are large the tick takes no more once it has ``tick_bytes`` of them. A batch that left
+        nothing behind is followed by a rest of ``rest_s``.
         """
         self._broker = broker
         self._limits = limits
         self._handler = handler
         self._tick_s = tick_s
+        self._rest_s = rest_s
         self._tick_bytes = tick_bytes
         self._prefetch = prefetch
         self._clock = clock
@@ -404,28 +411,48 @@ class BatchConsumer:
                 attempt += 1
 
     async def stop(self) -> None:
-        """Take no more; :meth:`run` returns after the tick under way."""
+        """Take no more; :meth:`run` returns after the tick under way, or one more where it rests."""
         self._stopping.set()
 
     async def _tick_until_stopped(self, sources: Mapping[Queue, Subscription]) -> None:
-        next_tick = self._clock.monotonic()
+        next_tick = rested = self._clock.monotonic()
         while not self._stopping.is_set():
-            arrived = [
-                Arrived(queue, subscription, delivery)
-                for queue, subscription in sources.items()
-                for delivery in self._taken(subscription, self._limits[queue])
-            ]
-            if arrived:
-                await self._handle(arrived)
+            began = self._clock.monotonic()
+            if began >= rested or self._enough(sources):
+                more = await self._tick(sources)
+                rested = began if more is not False else began + self._rest_s
             next_tick = max(next_tick + self._tick_s, self._clock.monotonic())
             await self._clock.sleep(next_tick - self._clock.monotonic())
+        if self._clock.monotonic() < rested:  # what the rest kept waiting goes out with this process
+            await self._tick(sources)
 
-    def _taken(self, subscription: Subscription, limit: int) -> Iterator[Delivery]:
+    def _enough(self, sources: Mapping[Queue, Subscription]) -> bool:
+        """Whether there is as much of one queue as a batch may have."""
+        return any(subscription.here >= self._limits[queue] for queue, subscription in sources.items())
+
+    async def _tick(self, sources: Mapping[Queue, Subscription]) -> bool | None:
+        """Handle what is there; whether a bound may have left something behind, and None if there was nothing."""
+        arrived, more = [], False
+        for queue, subscription in sources.items():
+            taken, bounded = self._take(subscription, self._limits[queue])
+            arrived += [Arrived(queue, subscription, delivery) for delivery in taken]
+            more |= bounded
+        if not arrived:
+            return None
+        await self._handle(arrived)
+        return more
+
+    def _take(self, subscription: Subscription, limit: int) -> tuple[Sequence[Delivery], bool]:
+        """Deliveries that are here, and whether it was a bound that ended it."""
+        taken: list[Delivery] = []
         size = 0
-        while limit and size < self._tick_bytes and (taken := subscription.take_nowait(1)):
-            yield taken[0]
-            limit -= 1
-            size += len(taken[0].message.body)
+        while len(taken) < limit and size < self._tick_bytes:
+            one = subscription.take_nowait(1)
+            if not one:
+                return taken, False
+            taken += one
+            size += len(one[0].message.body)
+        return taken, True
 
     async def _handle(self, arrived: Sequence["Arrived"]) -> None:
         began = time.perf_counter()

@@ -212,6 +212,11 @@ class MemorySubscription:
         """Whether the broker was disconnected by a test."""
         return not self._broker.connected
 
+    @property
+    def here(self) -> int:
+        """Deliveries that nobody took yet, as far as the prefetch goes."""
+        return 0 if self._closed else min(len(self._line.ready), self._prefetch - len(self._unacked))
+
     async def take(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one delivery; empty once closed."""
         while True:

@@ -76,7 +76,9 @@ class Service:
         self._consumers.append(consumer)
         return consumer
 
-    def consume_batches(self, limits: Mapping[Queue, int], handler: BatchHandler, *, tick_s: float) -> None:
+    def consume_batches(
+        self, limits: Mapping[Queue, int], handler: BatchHandler, *, tick_s: float, rest_s: float = 0.0
+    ) -> None:
         """Call ``handler`` once per tick with what has arrived, at most ``limits[queue]`` events of each queue."""
         self._consumers.append(
             BatchConsumer(
@@ -85,6 +87,7 @@ class Service:
                 handler,
                 source=self.name,
                 tick_s=tick_s,
+                rest_s=rest_s,
                 tick_bytes=self.settings.tick_bytes,
                 prefetch=self.settings.prefetch,
                 clock=self.clock,

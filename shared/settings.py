@@ -107,7 +107,10 @@ class Settings(BaseSettings):
     embeddings_timeout_s: Seconds = Field(5.0, description="seconds an embedding from there may take")
 
     # persistence
-    tick_ms: PositiveInt = Field(100, description="milliseconds between write transactions")
+    tick_ms: PositiveInt = Field(100, description="milliseconds between write transactions at the least")
+    rest_ms: PositiveInt = Field(
+        2000, description="milliseconds between write transactions while less than a full one waits"
+    )
     tick_rows: PositiveInt = Field(500, description="events written in one transaction at the most")
     tick_entries: PositiveInt = Field(
         32, description="cache entries written in one transaction at the most (indexing a vector takes milliseconds)"

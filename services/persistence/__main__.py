@@ -13,7 +13,7 @@ async def wire(it: service.Service) -> None:
     entries = topology.entries(it.policy.tiers)
     limits = {topology.RECORDS: it.settings.tick_rows, entries: it.settings.tick_entries}
     writer = Writer(pool, it.clock, it.policy, entries=entries)
-    it.consume_batches(limits, writer.write, tick_s=it.settings.tick_ms / 1000)
+    it.consume_batches(limits, writer.write, tick_s=it.settings.tick_ms / 1000, rest_s=it.settings.rest_ms / 1000)
     dead = it.topology.queue("persistence.dead")
     it.consume(dead, Obituaries(it.clock).died, decode=service.undecoded)
     # Of its own: whoever reads the list keeps no tick waiting, and no tick keeps them.

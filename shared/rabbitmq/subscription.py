@@ -45,6 +45,11 @@ class RabbitSubscription:
         """Whether its connection is gone."""
         return self._gone or self._connection_lost.is_set()
 
+    @property
+    def here(self) -> int:
+        """Deliveries that nobody took yet."""
+        return len(self._waiting)
+
     def lose(self, *_: object) -> None:
         """Its channel is gone, or the broker has cancelled the consumer."""
         self._gone = True

@@ -212,10 +212,10 @@ DESIGNS: Final = (
     Design("celery", "FastAPI + Celery", "tickets", celery, queued=True),
     Design("forebay", "Forebay", "forebay", partial(forebay, told={}), queued=True, migrated=True),
     Design(
-        "forebay_slow",
-        "Forebay, a tick of 2 s",
+        "forebay_restless",
+        "Forebay, without rests",
         "forebay",
-        partial(forebay, told={"FOREBAY_TICK_MS": "2000"}),
+        partial(forebay, told={"FOREBAY_REST_MS": "1"}),
         queued=True,
         migrated=True,
     ),

@@ -82,6 +82,21 @@ async def test_messages_come_in_the_order_they_were_published(declared: Broker) 
         assert await bodies(subscription, 50) == [str(n) for n in range(50)]
 
 
+async def test_what_is_here_and_not_taken_is_counted(declared: Broker) -> None:
+    await declared.publish([message(str(number)) for number in range(3)])
+    async with declared.subscribe(WORK, prefetch=2) as subscription:
+        (first,) = await subscription.take(1)
+        async with asyncio.timeout(PATIENCE_S):
+            while subscription.here < 1:
+                await asyncio.sleep(0)
+        assert subscription.here == 1  # the third is beyond the prefetch
+        assert len(subscription.take_nowait(5)) == 1
+        assert subscription.here == 0
+        await subscription.ack([first])
+        (third,) = await subscription.take(5)
+        assert third.message.body == b"2"
+
+
 async def test_a_mandatory_message_that_no_queue_takes_is_an_error(declared: Broker) -> None:
     with pytest.raises(Unroutable, match=r"elsewhere\.a"):
         await declared.publish([message(), message("lost", "elsewhere.a")])

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -72,6 +72,14 @@ async def eventually(found: Callable[[], Awaitable[Any]], *, within_s: float = P
         return result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def restless() -> Iterator[None]:
+    """Rows are there at the next tick: tests look at them, and change them, behind the services' back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOREBAY_REST_MS", "1")
+        yield
+
+
 @pytest.fixture
 def tenant() -> str:
     """A tenant nobody else has: its scope of the cache is empty."""
@@ -113,6 +121,16 @@ class Rows:
             return counts == (requests, requests)
 
         await eventually(complete)
+
+    async def entries(self, count: int) -> list[asyncpg.Record]:
+        """What the cache keeps, once there are so many: a cache answers from its memory before they are written."""
+
+        async def found() -> list[asyncpg.Record]:
+            entries = await self.all("SELECT *, expires_at - stored_at AS ttl FROM cache_entries WHERE tenant = $1")
+            return entries if len(entries) == count else []
+
+        entries: list[asyncpg.Record] = await eventually(found)
+        return entries
 
     async def settled_responses(self, responses: int) -> None:
         """Return once there are so many terminal results."""

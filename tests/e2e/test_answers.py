@@ -18,7 +18,7 @@ async def test_the_same_prompt_again_is_an_exact_hit(api: Api, rows: Rows) -> No
     assert again["output_text"] == first["output_text"]
     assert again["cost_usd"] == 0
     assert again["saved_usd"] == first["cost_usd"] > 0
-    (entry,) = await rows.all("SELECT expires_at - stored_at AS ttl, category FROM cache_entries WHERE tenant = $1")
+    (entry,) = await rows.entries(1)
     assert (entry["category"], entry["ttl"].total_seconds()) == ("static", 7 * 24 * 3600)
 
 
@@ -82,7 +82,7 @@ async def test_the_router_tells_its_reasons(api: Api) -> None:
 async def test_an_answer_that_changes_soon_expires_soon(api: Api, rows: Rows) -> None:
     await api.answer("What is the weather in Paris today?")
     await stored(api, "What is the weather in Paris today?")
-    (entry,) = await rows.all("SELECT expires_at - stored_at AS ttl, category FROM cache_entries WHERE tenant = $1")
+    (entry,) = await rows.entries(1)
     assert (entry["category"], entry["ttl"].total_seconds()) == ("dynamic", 15 * 60)
 
 
@@ -90,6 +90,7 @@ async def test_an_expired_answer_is_not_served(api: Api, rows: Rows, home: Path,
     prompt = "Name a fruit."
     await api.answer(prompt)
     await stored(api, prompt)
+    await rows.entries(1)
     await rows.all("UPDATE cache_entries SET expires_at = now(), keep_until = now() WHERE tenant = $1")
     await restarted(home, "cache", kill("cache"))  # what it has in memory knows nothing of the statement above
     async with asyncio.timeout(30):

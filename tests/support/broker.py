@@ -79,6 +79,10 @@ class _Watched:
     def lost(self) -> bool:
         return self._lost or self._inner.lost
 
+    @property
+    def here(self) -> int:
+        return self._inner.here
+
     async def take(self, limit: int) -> Sequence[Delivery]:
         taken = await self._inner.take(limit)
         self._check()

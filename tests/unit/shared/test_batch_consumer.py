@@ -54,6 +54,7 @@ def consumer(
     clock: ManualClock,
     limits: Mapping[Queue, int] | None = None,
     tick_bytes: int = 1_000_000,
+    rest_s: float = 0.0,
 ) -> BatchConsumer:
     return BatchConsumer(
         broker,
@@ -61,6 +62,7 @@ def consumer(
         handler,
         source="test",
         tick_s=TICK_S,
+        rest_s=rest_s,
         tick_bytes=tick_bytes,
         prefetch=50,
         clock=clock,
@@ -131,6 +133,66 @@ async def test_large_messages_make_small_batches(broker: WatchedBroker, clock: M
         for _ in range(3):
             await clock.advance(TICK_S)
         assert handler.sizes == [3, 2, 2]
+    assert broker.acknowledged() == ids
+
+
+REST_S = 4 * TICK_S
+
+
+async def test_what_comes_after_a_rest_is_handled_at_the_next_tick(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    async with running(consumer(broker, handler, clock, rest_s=REST_S)):
+        await clock.advance(10 * REST_S)
+        await arrive(broker, *events(1))
+        await clock.advance(TICK_S)
+        assert handler.sizes == [1]
+
+
+async def test_what_comes_during_a_rest_waits_for_its_end(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    await arrive(broker, *events(1))
+    async with running(consumer(broker, handler, clock, rest_s=REST_S)):
+        await settled()
+        for _ in range(3):
+            await arrive(broker, *events(2))
+            await clock.advance(TICK_S)
+        assert handler.sizes == [1]
+        await clock.advance(TICK_S)
+        assert handler.sizes == [1, 6]
+
+
+async def test_a_full_batch_waits_for_no_rest(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    await arrive(broker, *events(1))
+    async with running(consumer(broker, handler, clock, {RECORDS: 10}, rest_s=REST_S)):
+        await settled()
+        await arrive(broker, *events(25))
+        for _ in range(3):
+            await clock.advance(TICK_S)
+        assert handler.sizes == [1, 10, 10, 5]  # the third is what two full ones have left
+
+
+async def test_of_large_messages_nothing_is_left_for_after_a_rest(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    await arrive(broker, *(make.completed(source="cache", output_text="x" * 30_000) for _ in range(6)))
+    async with running(consumer(broker, handler, clock, tick_bytes=60_000, rest_s=REST_S)):
+        await settled()
+        for _ in range(2):
+            await clock.advance(TICK_S)
+        assert handler.sizes == [2, 2, 2]
+
+
+async def test_what_a_rest_keeps_waiting_is_handled_before_the_end(broker: WatchedBroker, clock: ManualClock) -> None:
+    handler = Handler()
+    await arrive(broker, *events(1))
+    subject = consumer(broker, handler, clock, rest_s=REST_S)
+    async with running(subject) as task:
+        await settled()
+        ids = await arrive(broker, *events(3))
+        await subject.stop()
+        await clock.advance(TICK_S)
+        await task
+    assert handler.sizes == [1, 3]
     assert broker.acknowledged() == ids
 
 
