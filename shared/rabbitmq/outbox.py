@@ -23,6 +23,9 @@ class Outbox:
         self._parts: list[bytes] = []
         self._later: list[Frames] = []
         self._scheduled = False
+        self._waiting: asyncio.Task[None] | None = None
+        self._closed = False
+        connection.closing.add_done_callback(self._close)
 
     def send(self, frames: bytes) -> None:
         """Write these whole frames, after those that were given before."""
@@ -35,27 +38,37 @@ class Outbox:
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled:
+        if not self._scheduled and self._waiting is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
-        later, self._later = self._later, []
-        self._parts += [frames() for frames in later]
-        payload = b"".join(self._parts)
-        if not payload:
+        if self._waiting is not None:
             return
+        parts, self._parts = self._parts, []
+        later, self._later = self._later, []
+        payload = b"".join([*parts, *(frames() for frames in later)])
+        if self._closed or not payload:
+            return
+        frame = ChannelFrame(payload=payload, should_close=False)
         try:
-            self._queue.put_nowait(ChannelFrame(payload=payload, should_close=False))
-        except asyncio.QueueFull:  # ten writes wait for the connection's writer, which will be on soon
-            self._parts = [payload]
-            self._schedule()
-        else:
-            self._parts = []
+            self._queue.put_nowait(frame)
+        except asyncio.QueueFull:  # of a connection that is dying nobody empties it: wait, don't ask again and again
+            self._waiting = asyncio.create_task(self._queue.put(frame), name="write to RabbitMQ")
+            self._waiting.add_done_callback(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        self._waiting = None
+        self._flush()
+
+    def _close(self, _: object) -> None:
+        self._closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def flushed(self) -> None:
         """Return when all that was given is on its way: before a channel is closed."""
-        while self._parts or self._later:
+        while self._parts or self._later or self._waiting:
             self._flush()
-            await asyncio.sleep(0)
+            await (asyncio.wait([self._waiting]) if self._waiting else asyncio.sleep(0))
