@@ -56,9 +56,8 @@ class RabbitSubscription:
         self._changed.set()
 
     async def _on_message(self, message: DeliveredMessage) -> None:
-        delivery = wire.delivery(message)
-        self._waiting.append(delivery)
-        self._tags.came(delivery.tag)
+        self._tags.came(message.delivery_tag or 0)  # first: what is not under way is acknowledged with what is newer
+        self._waiting.append(wire.delivery(message))
         self._changed.set()
 
     async def take(self, limit: int) -> Sequence[Delivery]:
@@ -97,10 +96,9 @@ class RabbitSubscription:
         """Return to the queue: by reject, which counts everywhere, or by nack, which RabbitMQ 4.3 does not count."""
         if self.lost or not deliveries:
             return
-        tags = [delivery.tag for delivery in deliveries]
+        tags = self._tags.returned(delivery.tag for delivery in deliveries)
         kind = commands.Basic.Reject if failed else commands.Basic.Nack
         self._outbox.send(self._marshalled([kind(tag, requeue=True) for tag in tags]))
-        self._tags.returned(tags)
 
     def _marshalled(self, frames: Iterable[Frame]) -> bytes:
         return b"".join(marshal(frame, self._channel.number) for frame in frames)

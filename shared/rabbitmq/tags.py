@@ -4,43 +4,50 @@ Tags rise, and deliveries are done in any order. One frame acknowledges all up t
 sent up to where nothing older is under way; what is done beyond that is acknowledged one by one.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 
 class Tags:
-    """The delivery tags of one channel that the broker has no answer to yet."""
+    """The delivery tags of one channel that are under way, and those that are done and not told yet.
+
+    What is told is forgotten, however long an older delivery takes: no more are here than the broker hands out.
+    """
 
     def __init__(self) -> None:
-        self._open: deque[int] = deque()
-        self._settled: set[int] = set()  # of the open ones, because an older one is not
-        self._done: set[int] = set()  # of the open ones, and not told yet
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._done: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._done)
 
     def came(self, tag: int) -> None:
         """A delivery, newer than all before it."""
-        self._open.append(tag)
+        self._open[tag] = None
 
     def done(self, tags: Iterable[int]) -> None:
         """These are to be acknowledged."""
-        self._done.update(tags)
+        self._done += self._removed(tags)
 
-    def returned(self, tags: Iterable[int]) -> None:
-        """These were handed back: the broker has its answer."""
-        self._settled.update(tags)
+    def returned(self, tags: Iterable[int]) -> Sequence[int]:
+        """These are handed back, which is their answer; returns those that have none yet."""
+        return self._removed(tags)
 
     def to_ack(self) -> tuple[int | None, Sequence[int]]:
         """The newest tag up to which all can be acknowledged in one frame, and those beyond it that are done.
 
         What was settled before is not harmed by an acknowledgement of all up to a tag.
         """
-        upto = None
-        while self._open and (self._open[0] in self._done or self._open[0] in self._settled):
-            tag = self._open.popleft()
-            if tag in self._done:
-                self._done.discard(tag)
-                upto = tag
-            self._settled.discard(tag)
-        single = sorted(self._done)
-        self._settled.update(single)
-        self._done.clear()
-        return upto, single
+        oldest = next(iter(self._open), None)
+        done, self._done = sorted(self._done), []
+        older = done if oldest is None else [tag for tag in done if tag < oldest]
+        return (older[-1] if older else None), done[len(older) :]
+
+    def _removed(self, tags: Iterable[int]) -> list[int]:
+        """Those of some that were under way: the broker closes the channel over an answer that it has already."""
+        removed = []
+        for tag in tags:
+            if tag in self._open:
+                del self._open[tag]
+                removed.append(tag)
+        return removed

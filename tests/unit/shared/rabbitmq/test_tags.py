@@ -41,6 +41,25 @@ def test_nothing_done_is_nothing_told() -> None:
     assert tags(3).to_ack() == (None, [])
 
 
+def test_what_is_told_is_forgotten_while_an_older_one_takes_its_time() -> None:
+    some = tags(1)
+    for tag in range(2, 100):
+        some.came(tag)
+        some.done([tag])
+        assert some.to_ack() == (None, [tag])
+    assert len(some) == 1
+
+
+def test_there_is_one_answer_for_each() -> None:
+    some = tags(2)
+    some.done([2, 2])
+    some.done([2])
+    assert some.returned([1, 2]) == [1]
+    assert some.to_ack() == (2, [])
+    some.done([1, 2])
+    assert some.to_ack() == (None, [])
+
+
 @given(st.data())
 def test_each_is_settled_once_and_none_that_is_under_way(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 30))
