@@ -80,6 +80,8 @@ class Session:
         if reason is not None:
             soon = asyncio.get_running_loop().time() + BLOCKED_GRACE_S
             for deadline in self._deadlines:
+                if deadline.expired():  # and whose it is has not come to its end: no more can be changed
+                    continue
                 when = deadline.when()
                 deadline.reschedule(soon if when is None else min(soon, when))
 
