@@ -41,12 +41,13 @@ def id_of(message: Message) -> str:
 
 
 def frames(message: Message, message_id: str, *, channel: int, frame_max: int) -> bytes:
-    """The frames that publish a message persistently on a channel.
+    """The frames that publish a message persistently on a channel; 0 for ``frame_max`` is without bound.
 
     Raises:
         ValueError, TypeError: a header or property that AMQP can't carry.
     """
-    body, size = message.body, frame_max - FRAME_OVERHEAD
+    body = message.body
+    size = frame_max - FRAME_OVERHEAD if frame_max else max(1, len(body))
     parts = [
         _publish(message.exchange, message.routing_key, message.mandatory, channel),
         _frame(HEADER, channel, _properties(message, message_id)),

@@ -113,6 +113,14 @@ def test_a_body_goes_in_frames_that_the_connection_takes(size: int) -> None:
     assert b"".join(body.value for body in bodies) == sent.body
 
 
+@pytest.mark.parametrize("body", [b"", b"0123456789"])
+def test_where_frames_have_no_bound_a_body_is_one_frame(body: bytes) -> None:
+    sent = Message(exchange="", routing_key="q", body=body)
+    _, header, *bodies = read(wire.frames(sent, "m", channel=1, frame_max=0))
+    assert header.body_size == len(body)
+    assert [part.value for part in bodies] == [body] * bool(body)
+
+
 def test_how_often_a_message_came_back_is_what_the_broker_says() -> None:
     header = ContentHeader(properties=commands.Basic.Properties(headers={"x-delivery-count": 2}), body_size=0)
     got = DeliveredMessage(commands.Basic.Deliver("tag", 1, True, "", "q"), header, b"", channel=None)  # type: ignore[arg-type]  # unused
