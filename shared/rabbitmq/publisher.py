@@ -32,13 +32,13 @@ class Publisher:
         """Write a message; the future is done when the broker has confirmed it, whether anybody waits or not.
 
         For an equal message whose confirm is due it is the one under way: a broker that is slow to confirm would have
-        all the more to do with every copy, and so would all who consume them.
+        all the more to do with every copy, and so would all who consume them. Two that have no id are two.
 
         The future's error is aiormq's: PublishError where no queue takes it, DeliveryError where one refuses it,
         another of its errors where the channel is gone; or ValueError or TypeError where AMQP can't carry it.
         """
         name = (message.exchange, message.routing_key, message.message_id)
-        under_way = self._due.get(name)
+        under_way = self._due.get(name) if message.message_id else None
         if under_way is not None and under_way[0] == message:
             return under_way[1]
         confirm = self._send(message)

@@ -256,3 +256,10 @@ async def test_a_look_tells_what_waits_and_who_takes_it(declared: Broker) -> Non
         held = await subscription.take(1)
         assert await declared.look([WORK]) == [Depth(2, 1)]
         await subscription.ack(held)
+
+
+async def test_two_equal_messages_without_an_id_are_two(declared: Broker) -> None:
+    nameless = replace(message("equal"), message_id=None)
+    await declared.publish([nameless, nameless])
+    async with declared.subscribe(WORK, prefetch=2) as subscription:
+        assert await bodies(subscription, 2) == ["equal", "equal"]
