@@ -42,8 +42,10 @@ class RabbitSubscription:
 
     @property
     def lost(self) -> bool:
-        """Whether its connection is gone."""
-        return self._gone or self._connection_lost.is_set()
+        """Whether its connection or channel is gone."""
+        # aiormq calls a channel closed some turns after it has agreed to it: a frame in between costs the connection.
+        closing = self._channel._close_exception is not None  # noqa: SLF001  # there is no other sign of it
+        return self._gone or closing or self._connection_lost.is_set()
 
     @property
     def here(self) -> int:
@@ -86,6 +88,8 @@ class RabbitSubscription:
 
     def _acks(self) -> bytes:
         self._acks_due = False
+        if self.lost:
+            return b""
         upto, single = self._tags.to_ack()
         frames: list[Frame] = [commands.Basic.Ack(tag) for tag in single]
         if upto is not None:

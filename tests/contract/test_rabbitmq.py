@@ -157,3 +157,21 @@ async def test_a_message_that_waits_for_its_confirm_is_not_sent_again(rabbit: Ra
                 await slow.publish([message("last")])
             async with rabbit.subscribe(WORK, prefetch=10) as subscription:
                 assert await bodies(subscription, 3) == ["first", "slow", "last"]
+
+
+async def test_a_channel_that_the_broker_closes_takes_no_other_with_it(rabbit: RabbitBroker) -> None:
+    await rabbit.declare(ALL)
+    await rabbit.publish([message(str(n)) for n in range(200)])
+    session = rabbit._now()
+    with pytest.raises(BrokerUnavailable):  # noqa: PT012  # leaving the block may raise as well as what is in it
+        async with rabbit.subscribe(WORK, prefetch=200) as subscription, asyncio.timeout(PATIENCE_S):
+            deliveries = list(await subscription.take(200))
+            while len(deliveries) < 200:
+                deliveries += await subscription.take(200)
+            await subscription._channel.basic_ack(1000, wait=False)  # which was never handed out
+            while not subscription.lost:
+                await subscription.ack([deliveries.pop(0)] if deliveries else [])
+                await asyncio.sleep(0)
+            await subscription.take(1)
+    await rabbit.publish([message("after")])
+    assert rabbit._now() is session
