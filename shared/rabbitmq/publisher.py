@@ -16,7 +16,7 @@ from shared.rabbitmq import wire
 from shared.rabbitmq.outbox import Outbox
 
 # Exchange, routing key and id of a message.
-_Name = tuple[str, str, str | None]
+_Name = tuple[str, str, str]
 Confirm = asyncio.Future[object]
 
 
@@ -27,26 +27,40 @@ class Publisher:
         self._channel = channel
         self._outbox = outbox
         self._due: dict[_Name, tuple[Message, Confirm]] = {}
+        self._last: dict[str, Confirm] = {}  # by message id
 
     def publish(self, message: Message) -> Confirm:
         """Write a message; the future is done when the broker has confirmed it, whether anybody waits or not.
 
         For an equal message whose confirm is due it is the one under way: a broker that is slow to confirm would have
-        all the more to do with every copy, and so would all who consume them. Two that have no id are two.
+        all the more to do with every copy, and so would all who consume them. Two that have no id are two. Another
+        message of the same id is written when that one is confirmed: what is returned is known by its id alone.
 
         The future's error is aiormq's: PublishError where no queue takes it, DeliveryError where one refuses it,
         another of its errors where the channel is gone; or ValueError or TypeError where AMQP can't carry it.
         """
+        if not message.message_id:
+            return self._write(message)
         name = (message.exchange, message.routing_key, message.message_id)
-        under_way = self._due.get(name) if message.message_id else None
+        under_way = self._due.get(name)
         if under_way is not None and under_way[0] == message:
             return under_way[1]
-        confirm = self._send(message)
+        confirm = self._in_turn(message)
         self._due[name] = (message, confirm)
+        self._last[message.message_id] = confirm
         confirm.add_done_callback(self._forgetting(name))
         return confirm
 
-    def _send(self, message: Message) -> Confirm:
+    def _in_turn(self, message: Message) -> Confirm:
+        """Write a message once the last of its id is done."""
+        last = self._last.get(wire.id_of(message))
+        if last is None:
+            return self._write(message)
+        confirm: Confirm = asyncio.get_running_loop().create_future()
+        last.add_done_callback(lambda _: _pass_on(self._write(message), confirm))
+        return confirm
+
+    def _write(self, message: Message) -> Confirm:
         channel, message_id = self._channel, wire.id_of(message)
         if channel.is_closed:
             return _failed(ChannelInvalidStateError("the channel is closed"))
@@ -72,12 +86,34 @@ class Publisher:
         def forget(confirm: Confirm) -> None:
             if name in self._due and self._due[name][1] is confirm:
                 del self._due[name]
+            if self._last.get(name[2]) is confirm:
+                del self._last[name[2]]
 
         return forget
 
 
+def _pass_on(source: Confirm, target: Confirm) -> None:
+    """Give one future the end of another."""
+
+    def end(done: Confirm) -> None:
+        if target.done():
+            return
+        if done.cancelled():
+            target.cancel()
+        elif (error := done.exception()) is not None:
+            _fail(target, error)
+        else:
+            target.set_result(done.result())
+
+    source.add_done_callback(end)
+
+
 def _failed(error: Exception) -> Confirm:
     future: Confirm = asyncio.get_running_loop().create_future()
+    _fail(future, error)
+    return future
+
+
+def _fail(future: Confirm, error: BaseException) -> None:
     future.set_exception(error)
     future.exception()  # looked at, also where nobody waits for it
-    return future

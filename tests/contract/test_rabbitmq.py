@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from infra.local.stack import Stack
 from shared.broker import Message
 from shared.consumer import PAUSE_MAX_S, Consumer, times_parked
-from shared.errors import BrokerUnavailable, PublishRefused
+from shared.errors import BrokerUnavailable, PublishRefused, Unroutable
 from shared.rabbitmq import RabbitBroker
 from shared.topology import REQUESTS, Queue
 from tests.chaos.proxy import Proxy
@@ -175,3 +176,14 @@ async def test_a_channel_that_the_broker_closes_takes_no_other_with_it(rabbit: R
             await subscription.take(1)
     await rabbit.publish([message("after")])
     assert rabbit._now() is session
+
+
+async def test_of_messages_with_one_id_the_one_that_nobody_takes_is_returned(rabbit: RabbitBroker) -> None:
+    await rabbit.declare(ALL)
+    one, other = message("id", key="nobody.a"), message("id", key="work.a")
+    refused, taken, refused_too = await asyncio.gather(
+        *(rabbit.publish([each]) for each in (one, other, replace(one, body=b"again"))), return_exceptions=True
+    )
+    assert isinstance(refused, Unroutable)
+    assert taken is None
+    assert isinstance(refused_too, Unroutable)
