@@ -276,6 +276,8 @@ def _publish_error(message: Message, error: BaseException) -> Exception:
             return Unroutable(f"no queue takes {what}")
         case DeliveryError():
             return PublishRefused(f"a queue that takes {what} is full")
+        case BrokerUnavailable():
+            return BrokerUnavailable(f"publishing {what}: {error}")
         case _ if isinstance(error, (*LOST, asyncio.CancelledError)):  # aiormq cancels what a dead connection owes
             return BrokerUnavailable(f"publishing {what}: {error!r}")
         case _:

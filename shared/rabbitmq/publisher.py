@@ -7,14 +7,18 @@ confirms is aiormq's: it numbers, resolves and rejects them, and puts what is re
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelInvalidStateError
 
 from shared.broker import Message
+from shared.errors import BrokerUnavailable
 from shared.rabbitmq import wire
 from shared.rabbitmq.outbox import Outbox
 
+# Nothing else bounds what a broker that is slow, but neither silent nor in alarm, lets pile up on its way to it.
+MOST_UNCONFIRMED_BYTES: Final = 64 * 1024 * 1024
 # Exchange, routing key and id of a message.
 _Name = tuple[str, str, str]
 Confirm = asyncio.Future[object]
@@ -28,6 +32,7 @@ class Publisher:
         self._outbox = outbox
         self._due: dict[_Name, tuple[Message, Confirm]] = {}
         self._last: dict[str, Confirm] = {}  # by message id
+        self._unconfirmed_bytes = 0
 
     def publish(self, message: Message) -> Confirm:
         """Write a message; the future is done when the broker has confirmed it, whether anybody waits or not.
@@ -37,7 +42,8 @@ class Publisher:
         message of the same id is written when that one is confirmed: what is returned is known by its id alone.
 
         The future's error is aiormq's: PublishError where no queue takes it, DeliveryError where one refuses it,
-        another of its errors where the channel is gone; or ValueError or TypeError where AMQP can't carry it.
+        another of its errors where the channel is gone; or ValueError or TypeError where AMQP can't carry it. It is
+        BrokerUnavailable where too much is unconfirmed already.
         """
         if not message.message_id:
             return self._write(message)
@@ -64,6 +70,8 @@ class Publisher:
         channel, message_id = self._channel, wire.id_of(message)
         if channel.is_closed:
             return _failed(ChannelInvalidStateError("the channel is closed"))
+        if self._unconfirmed_bytes >= MOST_UNCONFIRMED_BYTES:
+            return _failed(BrokerUnavailable(f"{self._unconfirmed_bytes} bytes are not confirmed yet"))
         try:
             frames = wire.frames(
                 message, message_id, channel=channel.number, frame_max=channel.connection.connection_tune.frame_max
@@ -74,11 +82,13 @@ class Publisher:
         confirm: Confirm = channel.create_future()
         channel.confirmations[channel.delivery_tag] = confirm
         channel.message_id_delivery_tag[message_id] = tag = channel.delivery_tag
-        confirm.add_done_callback(lambda _: self._settled(message_id, tag))
+        confirm.add_done_callback(lambda _: self._settled(message_id, tag, len(frames)))
+        self._unconfirmed_bytes += len(frames)
         self._outbox.send(frames)
         return confirm
 
-    def _settled(self, message_id: str, tag: int) -> None:
+    def _settled(self, message_id: str, tag: int, size: int) -> None:
+        self._unconfirmed_bytes -= size
         if self._channel.message_id_delivery_tag.get(message_id) == tag:
             del self._channel.message_id_delivery_tag[message_id]
 
