@@ -60,9 +60,13 @@ class Session:
         session = cls(connection)
         connection.close_callbacks.add(session._on_close)
         alarms.follow(connection, session._on_alarm)
-        session.publisher = await session._publisher()
-        # A reply queue that is gone must not disturb the flow: what goes there has a channel of its own.
-        session._replies = await session._publisher()
+        try:
+            session.publisher = await session._publisher()
+            # A reply queue that is gone must not disturb the flow: what goes there has a channel of its own.
+            session._replies = await session._publisher()
+        except BaseException:
+            await session.close()
+            raise
         return session
 
     async def _publisher(self) -> Publisher:
