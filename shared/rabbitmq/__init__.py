@@ -4,7 +4,7 @@
 - ``session``: a connection for as long as it lasts; ``losses``: how it is told that it is gone.
 - ``declaring``: queues and their arguments.
 - ``publisher``, ``subscription``: the two directions; ``wire``: messages as AMQP has them.
-- ``outbox``: what both write, in as few writes as it goes.
+- ``outbox``: what both write, in as few writes as it goes; ``tags``: which deliveries are acknowledged in one frame.
 
 aio-pika connects, declares and closes. What is done for each message goes to aiormq's channel, which is the one below.
 """
