@@ -301,8 +301,8 @@ class CacheHandler:
         if longest is not None and entry.age_s(now) >= longest:
             return False
         past_s = (now - entry.expires_at).total_seconds()
-        # An entry that is kept for brownouts too does not tell for how long it may be served without one.
-        renewable = self._stale_answers is None or past_s < self._freshness.stale_s(entry.category)
+        # How long it is kept does not tell: that may be for brownouts, of a policy that has no such step any more.
+        renewable = past_s < self._freshness.stale_s(entry.category)
         return past_s < 0 or (renewable and self._parts.shadows.renews(entry))
 
     def _for_want_of_better(self, request: Request, entry: Entry, now: datetime) -> bool:

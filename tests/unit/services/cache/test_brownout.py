@@ -120,3 +120,10 @@ async def test_it_is_heard_of_and_forgotten() -> None:
     assert await served(it) is not None
     await it.clock.advance(60)
     assert await served(it) is None
+
+
+async def test_what_was_kept_for_brownouts_is_not_served_once_the_step_is_taken_out_of_the_policy() -> None:
+    it = replica(policy={"brownout": {}, "cache__refresh": {"enabled": True}})
+    # Its client wanted it for a minute only (max-age): its category is no bound.
+    it.lookup.exact = expired(timedelta(minutes=5), stored_at=START - timedelta(minutes=6))
+    assert await served(it) is None

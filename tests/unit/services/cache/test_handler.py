@@ -1131,7 +1131,7 @@ async def test_explaining_what_is_never_answered_says_so() -> None:
 
 
 async def test_a_stale_entry_is_explained_as_long_as_it_would_be_served(replica: Replica) -> None:
-    replica.lookup.exact = replace(entry(), expires_at=START, keep_until=START + timedelta(seconds=1))
+    replica.lookup.exact = replace(entry(category="slow"), expires_at=START, keep_until=START + timedelta(seconds=1))
     assert (await replica.handler.explain(make.request())).answer == "Paris."
     replica.clock.skip(1)
     assert (await replica.handler.explain(make.request())).answer is None
