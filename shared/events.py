@@ -1169,7 +1169,7 @@ class QueueReport(Model):
 
     Attributes:
         started: requests whose turn came: a provider took them, or has them.
-        waited_s: seconds since acceptance, of the median interactive one of them; null: none was interactive.
+        waited_s: seconds since acceptance, of the median of the interactive ones that were no replay; null: none.
         waiting: requests that this replica holds and that wait.
     """
 

@@ -2,7 +2,8 @@
 
 A turn counts when a provider has answered, or has had the call for a second. One that it refuses or breaks off at once
 is none, and neither is a probe until it is answered: while a provider is down its requests wait, however often one of
-them tries.
+them tries. A request has one turn: calls that follow, because the first failed at last or its answer would not do, are
+part of it.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ class Turn:
     """A call for a request of a tier's queue.
 
     Attributes:
+        measure: whether its wait tells of the queue: not that of bulk, which gives way, nor that of a replay, which lay
+            dead for some of the time.
         begun_s: when it left, monotonic; None before.
         probe: whether it tries a lane that was broken.
         answered: whether its provider had an answer to it.
@@ -41,7 +44,7 @@ class Turn:
 
     tier: str
     request_id: UUID
-    interactive: bool
+    measure: bool
     waited_s: float = 0.0
     begun_s: float | None = None
     probe: bool = False
@@ -52,14 +55,24 @@ class Turn:
         return self.answered or (self.begun_s is not None and not self.probe and now_s - self.begun_s >= TAKEN_S)
 
 
+@dataclass(slots=True)
+class _InHand:
+    """A request that is worked on: the calls under way for it, and whether its turn has come."""
+
+    calls: int = 0
+    had_turn: bool = False
+
+
 class Waits:
     """What is started, what had waited for that, and what waits still."""
 
-    def __init__(self, clock: Clock, *, replica: UUID | None = None) -> None:
+    def __init__(self, clock: Clock, *, told: bool = True, replica: UUID | None = None) -> None:
+        """``told``: whether reports are made; else no turn is kept for one."""
         self._clock = clock
+        self._told = told
         self._replica = replica or uuid4()
         self._turns: list[Turn] = []  # begun and not reported
-        self._in_hand: dict[str, dict[UUID, int]] = {}  # by tier, the calls under way for each request
+        self._in_hand: dict[str, dict[UUID, _InHand]] = {}  # by tier
         self._held: dict[str, Callable[[], int]] = {}
         self._silent = True
 
@@ -71,7 +84,7 @@ class Waits:
     def in_hand(self, event: RequestRouted) -> Iterator[None]:
         """A block that works on a request; it waits while there is no call for it."""
         requests = self._in_hand.setdefault(event.route.tier, {})
-        requests.setdefault(event.request.id, 0)
+        requests.setdefault(event.request.id, _InHand())
         try:
             yield
         finally:
@@ -80,7 +93,9 @@ class Waits:
     @contextmanager
     def turn(self, event: RequestRouted) -> Iterator[Callable[[bool], None]]:
         """A block that makes a call: it is given what to call when the call leaves, with whether it is a probe."""
-        turn = Turn(event.route.tier, event.request.id, event.request.priority is Priority.INTERACTIVE)
+        request = event.request
+        measure = request.priority is Priority.INTERACTIVE and not request.replay
+        turn = Turn(event.route.tier, request.id, measure)
         try:
             yield partial(self._begin, turn, event)
         except ProviderError as error:
@@ -94,20 +109,25 @@ class Waits:
     def _begin(self, turn: Turn, event: RequestRouted, probe: bool) -> None:
         turn.begun_s, turn.probe = self._clock.monotonic(), probe
         turn.waited_s = max(0.0, (self._clock.now() - event.request.accepted_at).total_seconds())
-        self._turns.append(turn)
-        self._call(turn, 1)
+        request = self._request(turn)
+        if self._told and not (request and request.had_turn):
+            self._turns.append(turn)
+        if request:
+            request.calls += 1
 
     def _end(self, turn: Turn) -> None:
         if turn.begun_s is None:
             return
-        self._call(turn, -1)
-        if not turn.answered and turn in self._turns:
+        counts = turn.counts(self._clock.monotonic())
+        if request := self._request(turn):
+            request.calls -= 1
+            request.had_turn |= counts
+        if not counts and turn in self._turns:
             self._turns.remove(turn)
 
-    def _call(self, turn: Turn, change: int) -> None:
-        requests = self._in_hand.get(turn.tier, {})
-        if turn.request_id in requests:  # not one that goes on beyond its request's end
-            requests[turn.request_id] += change
+    def _request(self, turn: Turn) -> _InHand | None:
+        """The request that a call is for; None for a call that goes on beyond its request's end."""
+        return self._in_hand.get(turn.tier, {}).get(turn.request_id)
 
     def report(self) -> Mapping[str, QueueReport]:
         """What was seen of each tier since the last report; tiers of which there is nothing to say are left out."""
@@ -117,7 +137,7 @@ class Waits:
         reports = {
             tier: QueueReport(
                 started=sum(turn.tier == tier for turn in counted),
-                waited_s=_median([turn.waited_s for turn in counted if turn.tier == tier and turn.interactive]),
+                waited_s=_median([turn.waited_s for turn in counted if turn.tier == tier and turn.measure]),
                 waiting=self._waiting(tier),
             )
             for tier in {*self._in_hand, *self._held}
@@ -126,7 +146,7 @@ class Waits:
 
     def _waiting(self, tier: str) -> int:
         held = self._held[tier]() if tier in self._held else 0
-        return held + sum(not calls for calls in self._in_hand.get(tier, {}).values())
+        return held + sum(not request.calls for request in self._in_hand.get(tier, {}).values())
 
     @asynccontextmanager
     async def telling(self, broker: Broker) -> AsyncIterator[None]:

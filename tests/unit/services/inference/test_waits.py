@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from shared.events import Event, LaneThrottled, Priority, QueueReport, QueueRepo
 from shared.policy.tiers import Lane, Tier
 from tests.support import make
 from tests.support.broker import WatchedBroker
+from tests.support.brownout import LADDER
 from tests.support.clock import ManualClock, settled
 from tests.support.pool import FakePool
 
@@ -38,9 +40,9 @@ class Scripted:
 class It:
     """A replica whose first tier makes so many calls at a time."""
 
-    def __init__(self, broker: WatchedBroker, **tier: Any) -> None:
+    def __init__(self, broker: WatchedBroker, *, ladder: dict[str, Any] = LADDER, **tier: Any) -> None:
         self.clock, self.provider, self.broker = ManualClock(), Scripted(), broker
-        rules = make.policy(**{f"tiers__light__{name}": value for name, value in tier.items()})
+        rules = make.policy(brownout=ladder, **{f"tiers__light__{name}": value for name, value in tier.items()})
         self.replica = Replica.assemble(rules, self.provider, FakePool().as_pool, broker, self.clock)
         self.clock.skip(100)  # requests are of START
 
@@ -180,3 +182,38 @@ async def test_while_the_broker_is_away_nothing_is_told_and_it_goes_on(it: It) -
         it.broker.connected = True
         await it.clock.advance(EVERY_S)
     assert len(it.broker.published) == 1
+
+
+async def test_a_replay_has_lain_dead_and_its_wait_is_no_measure(it: It) -> None:
+    running = await it.run(86_400.0, replay=1)
+    await it.end(0)
+    await running
+    assert it.report() == QueueReport(started=1, waited_s=None)
+
+
+async def test_without_a_ladder_no_turn_is_kept_for_a_report_that_is_never_made() -> None:
+    it = It(await WatchedBroker.ready(), ladder={})
+    for call in range(3):
+        running = await it.run()
+        await it.end(call)
+        await running
+    assert it.replica.waits._turns == []
+
+
+async def test_a_request_has_one_turn_however_many_calls_are_made_for_it(it: It) -> None:
+    waits, routed = it.replica.waits, make.routed(make.request(accepted_at=it.clock.now() - timedelta(seconds=2)))
+
+    async def call(seconds: float, error: ProviderError | None = None) -> None:
+        with suppress(ProviderError), waits.turn(routed) as begins:
+            begins(False)
+            await it.clock.advance(seconds)
+            if error:
+                raise error
+
+    with waits.in_hand(routed):
+        await call(0.1, ProviderFault("503"))  # none yet
+        await call(30, ProviderFault("timeout"))
+        assert it.report() == QueueReport(started=1, waited_s=2.1, waiting=1)
+        await call(5)
+        assert it.report() == QueueReport(waiting=1)
+    assert it.report() is None
