@@ -19,7 +19,7 @@ from shared.events import QueueReport, QueueReported
 
 # Seconds over which turns are looked at; and without any for so long nothing moves.
 RECENT_S: Final = 10.0
-# Where nothing moves, so many must wait: one or two may have been put aside each for its own reason.
+# So many must wait: one or two, waiting or started at last, may have been put aside each for its own reason.
 QUEUE: Final = 3
 # A replica that was not heard of for so long holds nothing.
 GONE_S: Final = 5.0
@@ -40,12 +40,13 @@ class QueueAge:
     def __init__(self, now_s: float) -> None:
         self._turns: deque[_Turns] = deque()
         self._held: dict[UUID, tuple[float, int]] = {}  # what replicas hold that waits, and when they said so
-        self._ready = 0.0
+        self._ready, self._looked_s = 0.0, now_s
         self._still_since_s = now_s
         self._then_s = 0.0  # what those had waited whose turn came last
 
     def reported(self, replica: UUID, report: QueueReport, now_s: float) -> None:
         """A replica of inference tells of about a second."""
+        self._held = {who: held for who, held in self._held.items() if now_s - held[0] < GONE_S}
         self._held[replica] = now_s, report.waiting
         if report.started:
             self._turns.append(_Turns(now_s, report.started, report.waited_s))
@@ -53,19 +54,19 @@ class QueueAge:
 
     def looked(self, ready: float, now_s: float) -> None:
         """So many wait in the broker for this tier."""
-        self._ready = ready
+        self._ready, self._looked_s = ready, now_s
         if self._waiting(now_s) < QUEUE:
             self._still_since_s, self._then_s = now_s, 0.0
 
     def age_s(self, now_s: float) -> float:
-        """Its age, in seconds; 0.0 while nobody waits."""
-        waiting = self._waiting(now_s)
-        if self._recent(now_s):
-            return self._waited_s() if waiting >= 1 else 0.0
-        return self._then_s + now_s - self._still_since_s if waiting >= QUEUE else 0.0
+        """Its age, in seconds; 0.0 while hardly anybody waits."""
+        if self._waiting(now_s) < QUEUE:
+            return 0.0
+        return self._waited_s() if self._recent(now_s) else self._then_s + now_s - self._still_since_s
 
     def _waiting(self, now_s: float) -> float:
-        return self._ready + sum(held for at_s, held in self._held.values() if now_s - at_s < GONE_S)
+        ready = self._ready if now_s - self._looked_s < RECENT_S else 0.0  # what nobody sees makes no brownout
+        return ready + sum(held for at_s, held in self._held.values() if now_s - at_s < GONE_S)
 
     def _recent(self, now_s: float) -> bool:
         """Whether anybody's turn came of late."""

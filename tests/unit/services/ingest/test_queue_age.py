@@ -182,3 +182,24 @@ def test_each_tier_has_its_own_and_those_without_are_left_out() -> None:
     assert ages.ages() == {"premium": 12.3}
     ages.reported(QueueReported(report_id=make.new_id(), replica=ONE, tiers={}))
     assert ages.ages() == {}
+
+
+def test_one_straggler_makes_no_queue_old_where_hardly_anybody_waits() -> None:
+    age = QueueAge(0.0)
+    age.looked(QUEUE - 1, 1.0)
+    age.reported(ONE, QueueReport(started=1, waited_s=500.0), 1.0)
+    assert age.age_s(1.0) == 0
+
+
+def test_what_was_seen_of_the_broker_is_forgotten_where_it_is_seen_no_more() -> None:
+    age = QueueAge(0.0)
+    age.looked(1000, 1.0)
+    assert age.age_s(1.0 + RECENT_S - 0.1) > 0
+    assert age.age_s(1.0 + RECENT_S) == 0
+
+
+def test_replicas_that_are_gone_are_not_remembered() -> None:
+    age = QueueAge(0.0)
+    for number in range(100):
+        age.reported(UUID(int=number), QueueReport(waiting=1), 10 * GONE_S * number)
+    assert len(age._held) == 1
