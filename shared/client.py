@@ -66,7 +66,8 @@ class _Http:
         if response.is_success:
             return body
         pointer = f" ({body['pointer']})" if body.get("pointer") else ""
-        raise Refused(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}{pointer}")
+        later = f"; again in {after} s" if (after := response.headers.get("Retry-After")) else ""
+        raise Refused(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}{pointer}{later}")
 
 
 class HttpClient(_Http):
@@ -96,9 +97,11 @@ class HttpClient(_Http):
         """Say that a request is needed no more; returns it as it is now."""
         return await self._post(f"/v1/requests/{quote(request_id, safe='')}/cancel", {})
 
-    async def finished(self, body: Mapping[str, object], *, poll_s: float = 0.5) -> dict[str, Any]:
+    async def finished(
+        self, body: Mapping[str, object], *, poll_s: float = 0.5, priority: Priority = Priority.INTERACTIVE
+    ) -> dict[str, Any]:
         """Submit and stay until there is a result, however long it takes."""
-        shown = await self.submit(body, wait_s=LONGEST_WAIT_S)
+        shown = await self.submit(body, wait_s=LONGEST_WAIT_S, priority=priority)
         while shown["status"] not in FINISHED:
             await asyncio.sleep(poll_s)
             shown = await self.result(shown["id"])

@@ -1180,7 +1180,7 @@ class QueueReport(Model):
 
 class QueueReported(ReplicaEvent):
     """What one replica of inference saw of the queues of its tiers in about a second, where there was something to see:
-    what ingest measures their age by.
+    what ingest measures their age by, and counts among those who wait.
 
     Attributes:
         replica: who says so.

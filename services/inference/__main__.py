@@ -22,9 +22,9 @@ async def wire(it: service.Service) -> None:
         run, at_once = replica.inference.routed, it.settings.inference_concurrency
         consumer = it.consume(topology.routed(tier), run, concurrency=at_once, decode=arrived)
         replica.waits.watch(tier, consumer.waiting)
+    await it.enter(replica.waits.telling(it.broker))
     if it.policy.brownout.ages:
         it.consume(topology.QUEUE_AGES, replica.brownout.heard)
-        await it.enter(replica.waits.telling(it.broker))
     it.consume(topology.SHADOWS, replica.shadows.requested, concurrency=it.settings.shadow_concurrency)
     door = EmbeddingsDoor(it.policy.cache.embedder, provider, timeout_s=it.settings.embeddings_timeout_s)
     it.app.router.routes.append(door.route)

@@ -68,7 +68,7 @@ class Replica:
 
         lanes, calls, finished = Lanes(policy, clock), Calls[Sequence[Event]](say), Finished(pool)
         cancelled = Cancellations(clock)
-        waits, brownout = Waits(clock, told=bool(policy.brownout.ages)), Brownout(policy, clock)
+        waits, brownout = Waits(clock), Brownout(policy, clock)
         caller = Caller(provider, cancelled, waits, clock, say=say, leave=calls.leave)
         cascades = Cascades(policy.tiers, lanes.choice, caller, clock)
         more_time = MoreTime(policy.brownout, brownout)

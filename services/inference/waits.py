@@ -66,10 +66,8 @@ class _InHand:
 class Waits:
     """What is started, what had waited for that, and what waits still."""
 
-    def __init__(self, clock: Clock, *, told: bool = True, replica: UUID | None = None) -> None:
-        """``told``: whether reports are made; else no turn is kept for one."""
+    def __init__(self, clock: Clock, *, replica: UUID | None = None) -> None:
         self._clock = clock
-        self._told = told
         self._replica = replica or uuid4()
         self._turns: list[Turn] = []  # begun and not reported
         self._in_hand: dict[str, dict[UUID, _InHand]] = {}  # by tier
@@ -110,7 +108,7 @@ class Waits:
         turn.begun_s, turn.probe = self._clock.monotonic(), probe
         turn.waited_s = max(0.0, (self._clock.now() - event.request.accepted_at).total_seconds())
         request = self._request(turn)
-        if self._told and not (request and request.had_turn):
+        if not (request and request.had_turn):
             self._turns.append(turn)
         if request:
             request.calls += 1

@@ -11,8 +11,8 @@ async def wire(it: service.Service) -> None:
     ingest = Ingest.assemble(it, pool)
     await it.enter(background(ingest.admission.watch, name="admission", clock=it.clock))
     it.consume(topology.TERMINAL_EVENTS, ingest.results.heard, subscribed=ingest.admission.subscribed)
+    it.consume(topology.QUEUE_EVENTS, ingest.admission.surge.heard)
     if it.policy.brownout.ages:
-        it.consume(topology.QUEUE_EVENTS, ingest.admission.surge.heard)
         await it.enter(background(ingest.admission.surge.tell, name="surge", clock=it.clock))
     it.consume(topology.SUBMITTED, ingest.amqp.submitted, decode=service.undecoded)
     it.app = ingest.app

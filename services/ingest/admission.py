@@ -120,16 +120,16 @@ class Admission:
     def _browned_out(self, priority: Priority, model: str) -> NotNow | None:
         """Why a bulk request is not let in: what is started now has waited too long already.
 
-        It is over when all that waits now, or has waited as long, has gone, but for the age at which the step ends.
+        Should no more come, it is over when all that waits now has gone: until then each that is started is older.
         """
         if priority is not Priority.BULK or self._shed is None:
             return None
-        tier = self._tier_of(model)
-        note = self.surge.note("shed_bulk", self._forecast.shares(tier))
+        note = self.surge.note("shed_bulk", self._forecast.shares(self._tier_of(model)))
         if note is None:
             return None
         metrics.BROWNOUTS.labels(note.step, note.tier).inc()
-        left_s = max(self._forecast.wait(tier).queued_s, note.age_s) - self._settle * self._shed.from_s
+        # Where nothing is known of their number or pace, for as long as they have waited already.
+        left_s = self._forecast.wait(note.tier).queued_s or note.age_s - self._settle * self._shed.from_s
         message = f"bulk requests have to wait: what is started in {note.tier} now has waited {note.age_s:.0f} s"
         return Overloaded(message, after_s=min(max(SOONEST_S, left_s), LATEST_S))
 
@@ -202,8 +202,10 @@ class Admission:
         def ready(places: Sequence[Queue]) -> int:
             return sum(seen[place].ready for place in places)
 
-        self._forecast.looked(ready(self._before), {tier: ready(places) for tier, places in self._tiers.items()})
-        self.surge.looked({tier: self._forecast.ahead(tier) for tier in self._tiers})
+        held = self.surge.held()
+        waiting = {tier: ready(places) + held[tier] for tier, places in self._tiers.items()}
+        self._forecast.looked(ready(self._before), waiting)
+        self.surge.looked({tier: self._forecast.ahead(tier) - held[tier] for tier in self._tiers})
         self._unwritten = ready([topology.RECORDS])
         self._buckets.replicas = max(1, seen[topology.SUBMITTED].consumers)
         self._backlog.forget_old()

@@ -58,6 +58,10 @@ class QueueAge:
         if self._waiting(now_s) < QUEUE:
             self._still_since_s, self._then_s = now_s, 0.0
 
+    def held(self, now_s: float) -> int:
+        """Requests that replicas of inference took from the queue, and that wait there."""
+        return sum(held for at_s, held in self._held.values() if now_s - at_s < GONE_S)
+
     def age_s(self, now_s: float) -> float:
         """Its age, in seconds; 0.0 while hardly anybody waits."""
         if self._waiting(now_s) < QUEUE:
@@ -66,7 +70,7 @@ class QueueAge:
 
     def _waiting(self, now_s: float) -> float:
         ready = self._ready if now_s - self._looked_s < RECENT_S else 0.0  # what nobody sees makes no brownout
-        return ready + sum(held for at_s, held in self._held.values() if now_s - at_s < GONE_S)
+        return ready + self.held(now_s)
 
     def _recent(self, now_s: float) -> bool:
         """Whether anybody's turn came of late."""
@@ -102,6 +106,11 @@ class QueueAges:
         """So many wait in the broker for each tier, and before it."""
         for tier, queue in self._queues.items():
             queue.looked(waiting[tier], self._clock.monotonic())
+
+    def held(self) -> Mapping[str, int]:
+        """Requests of each tier that wait at inference."""
+        now_s = self._clock.monotonic()
+        return {tier: queue.held(now_s) for tier, queue in self._queues.items()}
 
     def ages(self) -> Mapping[str, float]:
         """In seconds by tier; a tier whose queue has no age is left out."""

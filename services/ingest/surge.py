@@ -46,6 +46,10 @@ class Surge:
                 pass
         return ()
 
+    def held(self) -> Mapping[str, int]:
+        """Requests of each tier that inference has taken and not begun with: the broker does not show them."""
+        return self._ages.held()
+
     def looked(self, waiting: Mapping[str, float]) -> None:
         """So many requests wait in the broker for each tier."""
         self._ages.looked(waiting)

@@ -28,6 +28,7 @@ from shared.rabbitmq import RabbitBroker
 
 Prompt = Annotated[str, typer.Argument(help="The prompt.")]
 Model = Annotated[str, typer.Option(help="auto, light, premium, or a model of the policy.")]
+Urgency = Annotated[Priority, typer.Option(help="interactive or bulk.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Stay until there is a result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -47,6 +48,7 @@ def submit(
     home: Home = HOME,
     model: Model = AUTO,
     tenant: Tenant = TENANT,
+    priority: Urgency = Priority.INTERACTIVE,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +58,7 @@ def submit(
     async def work() -> dict[str, Any]:
         async with HttpClient(stack.http_url, tenant=tenant) as client:
             body = {"input": prompt, "model": model}
-            return await (client.finished(body) if wait else client.submit(body))
+            return await (client.finished(body, priority=priority) if wait else client.submit(body, priority=priority))
 
     _show(run(work()), as_json=as_json)
 
@@ -123,7 +125,7 @@ def publish(
     home: Home = HOME,
     model: Model = AUTO,
     tenant: Tenant = TENANT,
-    priority: Annotated[Priority, typer.Option(help="interactive or bulk.")] = Priority.INTERACTIVE,
+    priority: Urgency = Priority.INTERACTIVE,
     wait: Wait = False,
 ) -> None:
     """Publish a prompt to the exchange, as any AMQP client would."""
@@ -225,8 +227,8 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
         err.print(f"[red]{failure['code']}[/red]: {escape(failure['message'])}", highlight=False)
     for warning in shown.get("warnings", ()):
         err.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
-    for note in shown.get("brownout", ()):
-        err.print(f"[yellow]{escape(_browned_out(note))}[/yellow]", highlight=False)
+    for line in _brownout(shown):
+        err.print(f"[yellow]{escape(line)}[/yellow]", highlight=False)
     facts = [f"{shown['status']}", shown["id"]]
     if shown.get("source"):
         facts.append(f"from {shown['source']}")
@@ -242,6 +244,14 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     err.print(f"[dim]{'  ·  '.join(facts)}[/dim]", highlight=False, soft_wrap=True)
     if shown["status"] == "failed":
         raise typer.Exit(1)
+
+
+def _brownout(shown: dict[str, Any]) -> list[str]:
+    """The steps of the ladder that touched a request, or that hold while it waits."""
+    notes = shown.get("brownout", ())
+    if notes and shown["status"] == "queued":
+        return [f"brownout, whether or not this one is touched: {', '.join(note['step'] for note in notes)}"]
+    return [_browned_out(note) for note in notes]
 
 
 def _browned_out(note: dict[str, Any]) -> str:

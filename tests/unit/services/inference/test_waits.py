@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -189,31 +188,3 @@ async def test_a_replay_has_lain_dead_and_its_wait_is_no_measure(it: It) -> None
     await it.end(0)
     await running
     assert it.report() == QueueReport(started=1, waited_s=None)
-
-
-async def test_without_a_ladder_no_turn_is_kept_for_a_report_that_is_never_made() -> None:
-    it = It(await WatchedBroker.ready(), ladder={})
-    for call in range(3):
-        running = await it.run()
-        await it.end(call)
-        await running
-    assert it.replica.waits._turns == []
-
-
-async def test_a_request_has_one_turn_however_many_calls_are_made_for_it(it: It) -> None:
-    waits, routed = it.replica.waits, make.routed(make.request(accepted_at=it.clock.now() - timedelta(seconds=2)))
-
-    async def call(seconds: float, error: ProviderError | None = None) -> None:
-        with suppress(ProviderError), waits.turn(routed) as begins:
-            begins(False)
-            await it.clock.advance(seconds)
-            if error:
-                raise error
-
-    with waits.in_hand(routed):
-        await call(0.1, ProviderFault("503"))  # none yet
-        await call(30, ProviderFault("timeout"))
-        assert it.report() == QueueReport(started=1, waited_s=2.1, waiting=1)
-        await call(5)
-        assert it.report() == QueueReport(waiting=1)
-    assert it.report() is None

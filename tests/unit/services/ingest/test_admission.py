@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,7 +13,7 @@ from shared import envelope
 from shared.background import background
 from shared.broker import Message
 from shared.errors import Overloaded, Park, TooManyRequests
-from shared.events import Priority, QueueAged, Request
+from shared.events import Priority, QueueAged, QueueReport, QueueReported, Request
 from shared.topology import ACCEPTED, RECORDS, SUBMITTED, Queue, routed
 from tests.support import make
 from tests.support.broker import WatchedBroker
@@ -177,7 +178,25 @@ async def test_bulk_is_told_to_come_back_when_those_who_wait_now_are_gone() -> N
     await gate.hear(light=130.0)
     with pytest.raises(Overloaded) as refused:
         gate.take(priority=Priority.BULK)
-    assert refused.value.after_s == pytest.approx(2000 / 2 - 60)
+    assert refused.value.after_s == pytest.approx(2000 / 2)
+
+
+async def test_what_inference_holds_is_ahead_of_who_comes_now() -> None:
+    gate = await Gate.opened()
+    await gate.fill(routed("light"), 20)
+    held = QueueReported(report_id=uuid4(), replica=uuid4(), tiers={"light": QueueReport(started=2, waiting=40)})
+    for _ in range(20):  # two a second, and as many come: 60 wait all the time
+        await gate.admission.surge.heard(held)
+        await gate.look()
+        await gate.clock.advance(LOOK_S)
+        for _ in range(2):
+            gate.admission.finished(make.completed())
+    await gate.admission.surge.heard(held)
+    await gate.look()
+    assert gate.admission.estimate_ms(uuid4()) == pytest.approx(1000 * 60 / 2, rel=0.1)
+    await gate.clock.advance(10 * LOOK_S)  # the replica is gone
+    await gate.look()
+    assert gate.admission.estimate_ms(uuid4()) < 1000 * 20
 
 
 async def test_bulk_at_the_other_door_is_put_aside_meanwhile() -> None:

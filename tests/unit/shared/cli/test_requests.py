@@ -37,6 +37,15 @@ def test_a_quality_that_is_none_is_not_sent(cli: Cli, services: Services, qualit
     assert services.asked == []
 
 
+def test_the_steps_that_hold_while_a_request_waits_are_not_told_as_if_they_had_touched_it(
+    cli: Cli, services: Services
+) -> None:
+    notes = [{"step": step, "tier": "premium", "age_s": 42.4, "detail": ""} for step in ("cheaper_tier", "shed_bulk")]
+    services.answer(f"GET /v1/requests/{ID}", {"id": ID, "status": "queued", "brownout": notes})
+    ended = cli("result", ID)
+    assert "brownout, whether or not this one is touched: cheaper_tier, shed_bulk" in " ".join(ended.stderr.split())
+
+
 def test_the_steps_of_a_brownout_are_told_beside_an_answer(cli: Cli, services: Services) -> None:
     note = {"step": "cheaper_tier", "tier": "premium", "age_s": 42.4, "detail": "light instead of premium"}
     shown = {"id": ID, "status": "completed", "output_text": "Paris.", "brownout": [note]}
