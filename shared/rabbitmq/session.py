@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import TracebackType
 from typing import Final, Self, cast
 
 import aio_pika
@@ -89,15 +90,9 @@ class Session:
                 when = deadline.when()
                 deadline.reschedule(soon if when is None else min(soon, when))
 
-    @asynccontextmanager
-    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+    def deadline(self, seconds: float) -> "_Deadline":
         """As asyncio.timeout, but soon over once the broker has blocked the connection."""
-        async with asyncio.timeout(seconds) as timeout:
-            self._deadlines.add(timeout)
-            try:
-                yield
-            finally:
-                self._deadlines.discard(timeout)
+        return _Deadline(seconds, self._deadlines)
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[abc.AbstractChannel]:
@@ -132,6 +127,26 @@ class Session:
                 if not self.lost.is_set():
                     await self.outbox.flushed()
                 await self._connection.close()
+
+
+class _Deadline:
+    """A timeout that others may shorten while it lasts. One is made for each publish, hence no generator."""
+
+    __slots__ = ("_all", "_timeout")
+
+    def __init__(self, seconds: float, deadlines: set[asyncio.Timeout]) -> None:
+        self._timeout = asyncio.timeout(seconds)
+        self._all = deadlines
+
+    async def __aenter__(self) -> None:
+        self._all.add(self._timeout)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._all.discard(self._timeout)
+        await self._timeout.__aexit__(kind, error, trace)
 
 
 async def underlay(channel: abc.AbstractChannel) -> Channel:
