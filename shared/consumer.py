@@ -419,8 +419,7 @@ class BatchConsumer:
         while not self._stopping.is_set():
             began = self._clock.monotonic()
             if began >= rested or self._enough(sources):
-                more = await self._tick(sources)
-                rested = began if more is not False else began + self._rest_s
+                rested = began + (self._rest_s if await self._tick(sources) else 0)
             next_tick = max(next_tick + self._tick_s, self._clock.monotonic())
             await self._clock.sleep(next_tick - self._clock.monotonic())
         if self._clock.monotonic() < rested:  # what the rest kept waiting goes out with this process
@@ -430,17 +429,16 @@ class BatchConsumer:
         """Whether there is as much of one queue as a batch may have."""
         return any(subscription.here >= self._limits[queue] for queue, subscription in sources.items())
 
-    async def _tick(self, sources: Mapping[Queue, Subscription]) -> bool | None:
-        """Handle what is there; whether a bound may have left something behind, and None if there was nothing."""
-        arrived, more = [], False
+    async def _tick(self, sources: Mapping[Queue, Subscription]) -> bool:
+        """Handle what is there; whether there was something, and no bound has left more of it behind."""
+        arrived, all_of_it = [], True
         for queue, subscription in sources.items():
             taken, bounded = self._take(subscription, self._limits[queue])
             arrived += [Arrived(queue, subscription, delivery) for delivery in taken]
-            more |= bounded
-        if not arrived:
-            return None
-        await self._handle(arrived)
-        return more
+            all_of_it &= not bounded
+        if arrived:
+            await self._handle(arrived)
+        return bool(arrived) and all_of_it
 
     def _take(self, subscription: Subscription, limit: int) -> tuple[Sequence[Delivery], bool]:
         """Deliveries that are here, and whether it was a bound that ended it."""
