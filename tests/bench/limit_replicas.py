@@ -185,12 +185,6 @@ def _until_ready(chosen: dict[str, int], processes: Sequence[psutil.Popen], home
             time.sleep(0.2)
 
 
-def cpu_s(processes: Sequence[psutil.Popen]) -> float:
-    """Seconds of CPU that processes have used so far."""
-    times = [process.cpu_times() for process in processes]
-    return sum(each.user + each.system for each in times)
-
-
 def toml(value: Any) -> str:
     """A table as TOML; what is in it as inline tables."""
     return "".join(f"{json.dumps(key)} = {_inline(each)}\n" for key, each in value.items())

@@ -22,9 +22,10 @@ import psutil
 
 from infra.local.stack import Stack
 from tests.bench import limit_callers
+from tests.bench.cpu import cpu_s
 from tests.bench.limit_overhead import Overhead, overhead
 from tests.bench.limit_provider import Course, Provider, Seen
-from tests.bench.limit_replicas import REPLICAS, WORKERS, Replicas, cpu_s, lane, shares, stack
+from tests.bench.limit_replicas import REPLICAS, WORKERS, Replicas, lane, shares, stack
 from tests.bench.report import Measure, report
 
 QUICK: Final = Course(doubled_s=4, steady_s=16, outage_s=26, back_s=31, end_s=41)

@@ -21,13 +21,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from shared import database
 from tests.bench import surge_clients
 from tests.bench.limit_provider import Provider
 from tests.bench.report import Measure, tell
 from tests.bench.surge_clients import Entry, Task
 from tests.bench.surge_course import QUICK, Asked, Course
-from tests.bench.surge_designs import DESIGNS, PROXY_KEY, Design, Place, Running, infrastructure, virtual_host
+from tests.bench.surge_designs import DESIGNS, PROXY_KEY, Design, Place, Running, database, infrastructure, virtual_host
 from tests.bench.surge_figures import FIGURES, End, Outcome, Prices, per_second
 from tests.bench.surge_watch import watching
 
@@ -44,7 +43,7 @@ OURS: Final = "forebay"
 
 async def run_one(design: Design, place: Place, course: Course, seed: int) -> Outcome:
     """One design, from its start to its end."""
-    dsn = await _database(place.stack.postgres_dsn, design)
+    dsn = await database(place.stack.postgres_dsn, design.database, migrated=design.migrated)
     amqp_url = await asyncio.to_thread(virtual_host, place.stack, design.name)
     asked = course.asked(seed)
     with design.start(place, dsn, amqp_url) as running:
@@ -63,18 +62,6 @@ async def run_one(design: Design, place: Place, course: Course, seed: int) -> Ou
 def _infrastructure(place: Place) -> dict[str, list[psutil.Process]]:
     programs = place.stack.infrastructure
     return {name: [psutil.Process(programs[name].pid)] for name in ("rabbitmq", "postgres")}
-
-
-async def _database(dsn: str, design: Design) -> str:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(f"CREATE DATABASE {design.database}")
-    finally:
-        await connection.close()
-    own = dsn.replace("/forebay?", f"/{design.database}?")
-    if design.migrated:
-        await database.migrate(own)
-    return own
 
 
 async def _without_autovacuum(dsn: str) -> None:

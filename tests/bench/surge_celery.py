@@ -9,23 +9,19 @@ The web application is ``python -m tests.bench.surge_celery PORT``, the worker C
 
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-import asyncpg
 import uvicorn
 from celery import Celery
 from celery import Task as CeleryTask
 from fastapi import FastAPI
-from pydantic import BaseModel
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm
 
-from tests.bench.surge_monolith import POOL, RETRIES, TABLE
+from tests.bench.surge_monolith import POOL, RETRIES, Question, lifespan
 
 INSERT: Final = """
 INSERT INTO answers (id, tenant, prompt, status, answer, tokens) VALUES (%s, %s, %s, %s, %s, %s)
@@ -89,22 +85,6 @@ answered: Final = queue.task(
     retry_backoff=True,
     max_retries=5,
 )
-
-
-class Question(BaseModel):
-    """The body of a request."""
-
-    prompt: str
-    tenant: str
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The pool, for as long as the application runs."""
-    async with asyncpg.create_pool(os.environ["BENCH_DSN"], min_size=0, max_size=POOL) as connections:
-        await connections.execute(TABLE)
-        app.state.pool = connections
-        yield
 
 
 app: Final = FastAPI(lifespan=lifespan)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import httpx
 import psutil
 
@@ -23,6 +24,7 @@ from infra.local import stack as local
 from infra.local.home import Home
 from infra.local.services import ALL
 from infra.local.stack import Stack
+from shared.database import migrate
 from shared.settings import packaged_policy
 from tests.bench.limit_provider import Provider
 from tests.bench.limit_replicas import toml
@@ -122,6 +124,19 @@ def virtual_host(stack: Stack, name: str) -> str:
         all_of_it = {"configure": ".*", "write": ".*", "read": ".*"}
         http.put(f"/api/permissions/{name}/guest", json=all_of_it).raise_for_status()
     return stack.amqp_url.removesuffix("%2F") + name
+
+
+async def database(dsn: str, name: str, *, migrated: bool) -> str:
+    """Make a database, with Forebay's tables if it is ``migrated``; its address."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    own = dsn.replace("/forebay?", f"/{name}?")
+    if migrated:
+        await migrate(own)
+    return own
 
 
 @contextmanager

@@ -15,16 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import asyncpg
-
-from shared import database
 from tests.bench.limit_provider import Provider
 from tests.bench.pipeline import accepts, race, whole
 from tests.bench.pipeline.accepts import Accepts
 from tests.bench.pipeline.race import Lap
 from tests.bench.pipeline.whole import Run
 from tests.bench.report import Measure, report
-from tests.bench.surge_designs import Place, infrastructure, virtual_host
+from tests.bench.surge_designs import Place, database, infrastructure, virtual_host
 
 OURS: Final = "forebay"
 ASKED_OF_THE_PROXY: Final = 1 / 6  # of the requests that ingest gets: it is so much slower
@@ -90,20 +87,8 @@ class Bench:
         """A database and a virtual host of their own."""
         self._used += 1
         name = f"pipeline_{self._used}"
-        dsn = asyncio.run(_database(self._place.stack.postgres_dsn, name, migrated=migrated))
+        dsn = asyncio.run(database(self._place.stack.postgres_dsn, name, migrated=migrated))
         return dsn, virtual_host(self._place.stack, name)
-
-
-async def _database(dsn: str, name: str, *, migrated: bool) -> str:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-    finally:
-        await connection.close()
-    own = dsn.replace("/forebay?", f"/{name}?")
-    if migrated:
-        await database.migrate(own)
-    return own
 
 
 def hop_measures(laps: Laps) -> list[Measure]:

@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 
 from tests.bench import surge_designs as designs
-from tests.bench.pipeline.cpu import cpu_s
+from tests.bench.cpu import cpu_s
 from tests.bench.surge_course import MODEL
 
 CLIENTS: Final = 20

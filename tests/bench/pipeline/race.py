@@ -12,8 +12,8 @@ from typing import Final
 import aio_pika
 import psutil
 
+from tests.bench.cpu import cpu_s
 from tests.bench.pipeline import hops
-from tests.bench.pipeline.cpu import cpu_s
 from tests.bench.pipeline.paths import environment
 from tests.bench.surge_designs import Place
 

@@ -14,8 +14,8 @@ import asyncpg
 import psutil
 
 from tests.bench import surge_designs as designs
+from tests.bench.cpu import cpu_s
 from tests.bench.pipeline import hops, load, work
-from tests.bench.pipeline.cpu import cpu_s
 from tests.bench.pipeline.paths import environment
 
 FINISHED_WITHIN_S: Final = 180.0
